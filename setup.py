@@ -1,0 +1,42 @@
+"""Packaging. The configs of ``configs/dos`` travel inside the wheel as ``dos_plugin/configs``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "dos_plugin/__init__.py").read_text())[1]
+
+DEMO = [
+    "mmengine-lite>=0.10.7",
+    "torch-pointcloud==0.0.18",  # young: its interfaces still move
+    "spconv>=2.3.8",
+    "tensorboardX>=2.6",
+    "matplotlib>=3.8",
+    "jinja2>=3.1",
+    "tqdm>=4.66",
+]
+
+setup(
+    name="dos-plugin",
+    version=VERSION,
+    description="DOS self-supervised pretraining of 3D backbones, as a plugin for Pointcept",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[
+        *find_packages(include=["dos_plugin", "dos_plugin.*"]),
+        "dos_plugin.configs",
+    ],
+    package_dir={"dos_plugin.configs": "configs/dos"},
+    package_data={"dos_plugin.configs": ["*.py"], "dos_plugin": ["*.html"]},
+    install_requires=["torch>=2.4", "numpy>=1.24"],
+    extras_require={
+        "demo": DEMO,
+        "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
+        "dev": ["pytest>=8", "ruff", "mypy", "POT", "scipy"],
+    },
+    entry_points={"console_scripts": ["dos-plugin=dos_plugin.cli:main"]},
+)
