@@ -115,11 +115,15 @@ class LabelledFeatures:
 
     def labelled(self) -> LabelledFeatures:
         """The points with a label (class >= 0)."""
+        if bool((self.label >= 0).all()):
+            return self
         return self.rows(torch.nonzero(self.label >= 0).flatten())
 
     def rows(self, index: Tensor) -> LabelledFeatures:
         """The points of the given row indices."""
-        return LabelledFeatures(self.feat[index], self.label[index], self.scan[index])
+        return LabelledFeatures(
+            self.feat.index_select(0, index), self.label[index], self.scan[index]
+        )
 
 
 def confusion_matrix(label: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
@@ -353,7 +357,7 @@ def _fit_linear(
         progress = step / settings.steps
         rate = settings.lr * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + np.cos(np.pi * progress))
         optimizer.param_groups[0]["lr"] = float(rate)
-        logits = torch.addmm(bias, feat[rows], weight.T)
+        logits = torch.addmm(bias, feat.index_select(0, rows), weight.T)
         loss = torch.nn.functional.cross_entropy(logits, label[rows], class_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
