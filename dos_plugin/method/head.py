@@ -1,0 +1,45 @@
+"""Projection head and prototypes."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+
+class ProjectionHead(nn.Module):
+    """MLP from backbone features to the space of the prototypes (our reading: two layers).
+
+    Args:
+        in_channels: Channels of the backbone's features.
+        hidden_channels: Width of the hidden layer.
+        out_channels: D, channels of the projection.
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int = 4096, out_channels: int = 256):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(in_channels, hidden_channels),
+            nn.GELU(),
+            nn.Linear(hidden_channels, out_channels),
+        )
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """(N, in_channels) features to (N, D) projections of unit length, float32."""
+        return normalize(self.mlp(feat).float(), dim=1)
+
+
+class Prototypes(nn.Module):
+    """K learnable prototypes on the unit sphere; calling it gives the (K, D) normalised weight."""
+
+    def __init__(self, num_prototypes: int, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(normalize(torch.randn(num_prototypes, channels), dim=1))
+
+    def forward(self) -> Tensor:
+        return normalize(self.weight.float(), dim=1)
+
+    def extra_repr(self) -> str:
+        return "num_prototypes={}, channels={}".format(*self.weight.shape)

@@ -1,0 +1,129 @@
+"""From permanent point ids to matched rows of student and teacher features (DOS, section 2).
+
+A *point* is a row of a backbone's input, a *row* is a row of its output. Backbones that pool give
+fewer rows than points; the maps of their pooling steps compose to one map from points to rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# Ids of one scene stay below this: room for 2**40 points a scene and 2**22 clouds a batch.
+ID_BITS = 40
+
+
+class RowFeatures(NamedTuple):
+    """Backbone features and where each input point went."""
+
+    feat: Tensor  # (R, C)
+    row_of_point: Tensor  # (N,) int64
+
+
+def row_features(output: Any, num_points: int, up_cast_level: int = 0) -> RowFeatures:
+    """Features of a backbone's output and the row of every input point.
+
+    Args:
+        output: A tensor (N, C) in input order, or a point structure of the host (a mapping with
+            ``feat`` and, for hierarchical encoders, ``pooling_inverse`` and ``pooling_parent``).
+        num_points: N, points in the backbone's input.
+        up_cast_level: Pooling steps to undo: features of a coarse row are appended to those of
+            its finer rows, as the host does for its own pretraining. -1 undoes all of them.
+
+    Returns:
+        Features (R, C) and the map (N,) from points to rows.
+
+    Raises:
+        TypeError: If the output is neither a tensor nor a mapping with ``feat``.
+        ValueError: If it has fewer pooling steps than ``up_cast_level``, or its finest level has
+            not one row per point.
+    """
+    if isinstance(output, Tensor):
+        levels: list[Mapping] = [{"feat": output}]
+    elif isinstance(output, Mapping) and "feat" in output.keys():
+        levels = [output]
+        while "pooling_parent" in levels[-1].keys():
+            levels.append(levels[-1]["pooling_parent"])
+    else:
+        raise TypeError(
+            f"the backbone returned {type(output).__name__}, expected a tensor (N, C) or a point "
+            "structure with 'feat'"
+        )
+    steps = len(levels) - 1
+    if up_cast_level > steps:
+        raise ValueError(
+            f"up_cast_level={up_cast_level}, but the backbone's output has {steps} pooling steps "
+            "to undo; set up_cast_level lower (0 for a backbone with decoder or a plain tensor)"
+        )
+    up_cast_level = steps if up_cast_level < 0 else up_cast_level
+
+    feat = levels[0]["feat"]
+    for coarse, fine in zip(levels[:up_cast_level], levels[1:]):
+        feat = torch.cat([fine["feat"], feat[coarse["pooling_inverse"]]], dim=1)
+
+    if len(levels[-1]["feat"]) != num_points:
+        raise ValueError(
+            f"the backbone returned {len(levels[-1]['feat'])} rows at its finest level for "
+            f"{num_points} input points, expected one row per point in input order"
+        )
+    row_of_point = torch.arange(num_points, device=feat.device)
+    for coarse in reversed(levels[up_cast_level:-1]):
+        row_of_point = coarse["pooling_inverse"][row_of_point]
+    return RowFeatures(feat, row_of_point)
+
+
+def find_points(ids: Tensor, cloud: Tensor, in_ids: Tensor, in_cloud: Tensor) -> Tensor:
+    """Position of every (cloud, id) pair in another list of pairs.
+
+    Args:
+        ids: (N,) int64 point ids, unique within a cloud, below 2**40.
+        cloud: (N,) int64 index of the cloud of each point.
+        in_ids: (M,) ids to search in.
+        in_cloud: (M,) their clouds.
+
+    Returns:
+        (N,) int64 index into ``in_ids``, -1 where there is no such pair.
+    """
+    if len(in_ids) == 0:
+        return torch.full_like(ids, -1)
+    keys, order = torch.sort(in_cloud << ID_BITS | in_ids)
+    wanted = cloud << ID_BITS | ids
+    position = torch.searchsorted(keys, wanted).clamp_max_(len(keys) - 1)
+    return torch.where(keys[position] == wanted, order[position], -1)
+
+
+class Match(NamedTuple):
+    """Rows of student and teacher features that show the same place, one student row at most once."""
+
+    student: Tensor  # (M,) int64, rising
+    teacher: Tensor  # (M,) int64
+
+
+def match_rows(
+    student_row_of_point: Tensor,
+    num_student_rows: int,
+    teacher_point: Tensor,
+    teacher_row_of_point: Tensor,
+) -> Match:
+    """Match student rows with the teacher rows that hold (one of) their points.
+
+    Of several points of a student row the first one that the teacher has decides. In the same
+    view they all agree, provided that the student got the grid coordinates of the view.
+
+    Args:
+        student_row_of_point: (N,) row of every student point.
+        num_student_rows: R.
+        teacher_point: (N,) the same point among the teacher's points, -1 where it is not there.
+        teacher_row_of_point: (M,) row of every teacher point.
+
+    Returns:
+        The matched rows; student rows without a point in the teacher's input are left out.
+    """
+    num_points = len(student_row_of_point)
+    index = torch.arange(num_points, device=teacher_point.device)
+    index = torch.where(teacher_point >= 0, index, num_points)
+    first = torch.full((num_student_rows,), num_points, device=index.device)
+    first = first.scatter_reduce(0, student_row_of_point, index, reduce="amin")
+    student = (first < num_points).nonzero().squeeze(1)
+    return Match(student, teacher_row_of_point[teacher_point[first[student]]])

@@ -1,0 +1,176 @@
+"""The softmap loss (DOS, section 2): the student's softmap of every prototype matches the teacher's.
+
+Shape letters in this file: N points, K prototypes, D channels.
+
+``L = 1/K sum_k KL(target(:, k) || S(:, k))`` with
+``S(i, k) = exp(s_ik) / sum_j exp(s_jk)`` and ``s = cos / student_temp``. Since
+``dL/ds_ik = (S_ik - target_ik) / K``, the gradients of features and prototypes come out of the same
+pass over blocks of points as the loss, and no N x K tensor is kept.
+
+Across ranks the loss is that of the whole batch: column sums of teacher and student run over all
+ranks, and a rank returns ``world_size`` times its share of the sum, so that the *mean* over ranks,
+which is what DistributedDataParallel takes of the gradients, is the loss of one process holding
+the whole batch.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .distributed import all_reduce_logsumexp, all_reduce_sum, world_size
+from .zipf_sinkhorn import Logits, ZipfSinkhorn, check_temp
+
+
+def softmap_loss(
+    student: Tensor,
+    teacher: Tensor,
+    student_prototypes: Tensor,
+    teacher_prototypes: Tensor,
+    sinkhorn: ZipfSinkhorn,
+    student_temp: float,
+    teacher_temp: float,
+    offset: Tensor | None = None,
+    block_size: int | None = None,
+) -> Tensor:
+    """Exact softmap loss in blocks of points, O(N D + block K) extra memory.
+
+    Row i of ``student`` and of ``teacher`` are the same point. Works in float32 (float64 for
+    float64 inputs) whatever the autocast state. Gradients reach ``student`` and
+    ``student_prototypes`` only. With a process group every rank must call it, also with N = 0.
+
+    Args:
+        student: (N, D) L2-normalised student features.
+        teacher: (N, D) L2-normalised teacher features.
+        student_prototypes: (K, D) L2-normalised.
+        teacher_prototypes: (K, D) L2-normalised; usually the same tensor.
+        sinkhorn: Regulariser of the teacher's softmaps; its scope is the loss's scope.
+        student_temp: Temperature of the student's softmaps, > 0.
+        teacher_temp: Temperature of the teacher's softmaps, > 0.
+        offset: (B,) cumulative point counts of the clouds; needed for ``scope="cloud"``.
+        block_size: Points in a block (default: about 8 MB of logits).
+
+    Returns:
+        Scalar loss; 0 with zero gradients if there is no point anywhere.
+
+    Raises:
+        ValueError: If shapes disagree, a temperature is not > 0, or the offset is missing.
+    """
+    _check(student, teacher, student_prototypes, teacher_prototypes)
+    check_temp("student_temp", student_temp)
+    check_temp("teacher_temp", teacher_temp)
+    with torch.autocast(student.device.type, enabled=False):
+        losses = [
+            _SoftmapKL.apply(
+                student[rows],
+                student_prototypes,
+                Logits(teacher[rows], teacher_prototypes, teacher_temp, block_size),
+                sinkhorn,
+                student_temp,
+                block_size,
+            )
+            for rows in _sets(student, sinkhorn, offset)
+        ]
+        total = torch.stack(losses).sum()
+        if sinkhorn.scope == "cloud":  # mean over the clouds of all ranks
+            filled = sum(1 for rows in _sets(student, sinkhorn, offset) if rows.stop > rows.start)
+            count = all_reduce_sum(torch.tensor(float(filled), device=student.device))
+            total = total * (world_size() / count.clamp_min(1))
+        return total
+
+
+class _SoftmapKL(torch.autograd.Function):
+    """Loss of one set of points, with the gradients computed beside it."""
+
+    @staticmethod
+    def forward(ctx, student, prototypes, teacher_logits, sinkhorn, student_temp, block_size):
+        across_ranks = sinkhorn.scope == "batch"
+        student_logits = Logits(student, prototypes, student_temp, block_size)
+        weight = student_logits.prototypes
+        bias, log_column = sinkhorn.scaling(teacher_logits)
+
+        log_sum = weight.new_full((len(weight),), -torch.inf)  # of exp(s_ik) over points
+        for rows in student_logits.blocks():
+            log_sum = torch.logaddexp(log_sum, student_logits[rows].logsumexp(dim=0))
+        if across_ranks:
+            log_sum = all_reduce_logsumexp(log_sum)
+
+        share = (world_size() if across_ranks else 1) / len(weight)
+        loss = weight.new_zeros(())
+        grad_student = torch.empty_like(student, dtype=weight.dtype)
+        grad_weight = torch.zeros_like(weight)
+        for rows in student_logits.blocks():
+            log_target = torch.log_softmax(teacher_logits[rows] + bias, dim=1) - log_column
+            log_softmap = student_logits[rows] - log_sum
+            target = log_target.exp()
+            loss += torch.dot(target.flatten(), (log_target - log_softmap).flatten())
+            grad_logits = log_softmap.exp_().sub_(target).mul_(share / student_temp)
+            torch.mm(grad_logits, weight, out=grad_student[rows])
+            grad_weight.addmm_(grad_logits.T, student[rows].to(weight.dtype))
+        ctx.save_for_backward(grad_student.to(student.dtype), grad_weight.to(prototypes.dtype))
+        return loss * share
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        grad_student, grad_weight = ctx.saved_tensors
+        return (
+            (grad * grad_student).to(grad_student.dtype),
+            (grad * grad_weight).to(grad_weight.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def dense_softmap_loss(
+    student: Tensor,
+    teacher: Tensor,
+    student_prototypes: Tensor,
+    teacher_prototypes: Tensor,
+    sinkhorn: ZipfSinkhorn,
+    student_temp: float,
+    teacher_temp: float,
+    offset: Tensor | None = None,
+) -> Tensor:
+    """The same loss written down as in the paper, one process, O(N K) memory.
+
+    The reference for :func:`softmap_loss`, which has the arguments' meaning.
+    """
+    losses = []
+    for rows in _sets(student, sinkhorn, offset):
+        if rows.stop == rows.start:
+            continue
+        target = sinkhorn(teacher[rows], teacher_prototypes, teacher_temp)
+        logits = student[rows].to(target.dtype) @ student_prototypes.to(target.dtype).T
+        log_softmap = torch.log_softmax(logits / student_temp, dim=0)
+        kl = torch.nn.functional.kl_div(log_softmap, target, reduction="none").sum(dim=0)
+        losses.append(kl.mean())
+    return torch.stack(losses).mean() if losses else student.sum() * 0
+
+
+def _sets(student: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None) -> Iterator[slice]:
+    """The sets of points that share a normalisation."""
+    if sinkhorn.scope == "batch":
+        yield slice(0, len(student))
+        return
+    if offset is None:
+        raise ValueError("offset is needed with scope='cloud', got None")
+    ends = offset.tolist()
+    if not ends or ends[-1] != len(student):
+        raise ValueError(f"offset must end with the number of points {len(student)}, got {ends}")
+    yield from (slice(start, end) for start, end in zip([0, *ends[:-1]], ends))
+
+
+def _check(student: Tensor, teacher: Tensor, *prototypes: Tensor) -> None:
+    if student.shape != teacher.shape or student.ndim != 2:
+        raise ValueError(
+            "student and teacher must both be (N, D), "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    for weight in prototypes:
+        if weight.ndim != 2 or weight.shape[1] != student.shape[1]:
+            raise ValueError(
+                f"prototypes must be (K, {student.shape[1]}), got {tuple(weight.shape)}"
+            )

@@ -1,0 +1,212 @@
+"""Zipf-Sinkhorn: Sinkhorn normalisation with a power-law prior over prototypes (DOS, section 3).
+
+Shape letters in this file: N points, K prototypes, D channels.
+
+The plan is ``diag(u) F diag(v)`` with ``F = exp(cos / temp)``, so only scaling vectors have to be
+kept. We keep ``log v`` (the *bias*, K numbers): scaling the rows of ``F diag(v)`` to a common sum is a
+softmax over prototypes of ``cos / temp + log v``, which also guards both ends of the float range.
+One iteration is then one pass over blocks of points and one all-reduce of K numbers.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .distributed import all_reduce_sum
+
+Scope = Literal["batch", "cloud"]
+
+# Elements of the largest temporary, a block of points times K: 2 MiElements are 8 MB in float32.
+BLOCK_ELEMENTS = 2**21
+
+
+def zipf_prior(num_prototypes: int, alpha: float, device: torch.device | None = None) -> Tensor:
+    """Zipf prior ``w_k = k^-alpha / sum_j j^-alpha`` (DOS, section 3), float32.
+
+    Args:
+        num_prototypes: K, at least 2.
+        alpha: Exponent >= 0; 0 is the uniform prior of plain Sinkhorn-Knopp.
+        device: Where the result lives.
+
+    Returns:
+        (K,) prior in falling order, sums to 1.
+
+    Raises:
+        ValueError: If ``num_prototypes < 2`` or ``alpha`` is negative, NaN or infinite.
+    """
+    if num_prototypes < 2:
+        raise ValueError(f"num_prototypes must be at least 2, got {num_prototypes}")
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
+    rank = torch.arange(1, num_prototypes + 1, dtype=torch.float64, device="cpu")
+    weight = rank.pow(-alpha)
+    return (weight / weight.sum()).to(device=device, dtype=torch.float32)
+
+
+def check_temp(name: str, temp: float) -> None:
+    """Raise ValueError unless ``temp`` is a finite number > 0."""
+    if not (math.isfinite(temp) and temp > 0):
+        raise ValueError(f"{name} must be a finite number > 0, got {temp}")
+
+
+class Logits:
+    """Cosines of points with prototypes over a temperature, in blocks of points.
+
+    Args:
+        feat: (N, D) L2-normalised features.
+        prototypes: (K, D) L2-normalised prototypes.
+        temp: Temperature.
+        block_size: Points in a block; the default keeps a block near ``BLOCK_ELEMENTS`` elements.
+    """
+
+    def __init__(
+        self, feat: Tensor, prototypes: Tensor, temp: float, block_size: int | None = None
+    ):
+        dtype = torch.promote_types(feat.dtype, torch.float32)
+        self.feat = feat.detach()
+        self.prototypes = prototypes.detach().to(dtype)
+        self.temp = temp
+        self.block_size = block_size or max(1, BLOCK_ELEMENTS // max(1, len(prototypes)))
+        self._whole: Tensor | None = None
+
+    def blocks(self) -> Iterator[slice]:
+        """The blocks of points, in order."""
+        for start in range(0, len(self.feat), self.block_size):
+            yield slice(start, start + self.block_size)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """(rows, K) logits of a block; do not modify them in place."""
+        if self._whole is not None:
+            return self._whole
+        logits = (self.feat[rows].to(self.prototypes.dtype) / self.temp) @ self.prototypes.T
+        if len(self.feat) <= self.block_size:  # the only block: worth keeping between passes
+            self._whole = logits
+        return logits
+
+
+class Scaling(NamedTuple):
+    """What turns logits into Zipf-Sinkhorn targets.
+
+    ``target = softmax(logits + bias, over prototypes) / exp(log_column)``: columns sum to 1 over
+    all points (of all ranks, where the scope spans ranks).
+    """
+
+    bias: Tensor  # (K,) log v before the last column scaling
+    log_column: Tensor  # (K,) log of the column sums after the last row scaling
+
+
+def scaling_vectors(
+    logits: Logits, prior: Tensor, num_iters: int, across_ranks: bool = True
+) -> Scaling:
+    """Run ``num_iters`` Zipf-Sinkhorn iterations, each rows first, then columns (DOS, section 3).
+
+    Args:
+        logits: Teacher logits, N >= 0 points.
+        prior: (K,) column marginal.
+        num_iters: Iterations, at least 1.
+        across_ranks: Sum columns over all ranks. Every rank must then call this, also with N = 0.
+
+    Returns:
+        The scaling of the final targets.
+    """
+    log_prior = prior.to(logits.prototypes.dtype).log()
+    tiny = torch.finfo(log_prior.dtype).tiny
+    bias = torch.zeros_like(log_prior)
+    for iteration in range(num_iters):
+        column = torch.zeros_like(bias)
+        for rows in logits.blocks():
+            column += torch.softmax(logits[rows] + bias, dim=1).sum(dim=0)
+        if across_ranks:
+            column = all_reduce_sum(column)
+        log_column = column.clamp_min(tiny).log()
+        if iteration < num_iters - 1:
+            bias = bias + log_prior - log_column
+    return Scaling(bias, log_column)
+
+
+class ZipfSinkhorn(nn.Module):
+    """Teacher targets: Sinkhorn scaling towards a Zipf prior over prototypes (DOS, section 3).
+
+    Args:
+        alpha: Zipf exponent; the paper's best range is 1.3 to 1.6, 0 is plain Sinkhorn-Knopp.
+        num_iters: Iterations T (the paper is silent: our reading is 3).
+        scope: Points that share a normalisation: ``"batch"``, all points of the batch over all
+            ranks (our reading), or ``"cloud"``, every cloud by itself.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, alpha: float = 1.3, num_iters: int = 3, scope: Scope = "batch"):
+        super().__init__()
+        zipf_prior(2, alpha)  # validates alpha
+        if num_iters < 1:
+            raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+        if scope not in ("batch", "cloud"):
+            raise ValueError(f"scope must be 'batch' or 'cloud', got {scope!r}")
+        self.alpha = alpha
+        self.num_iters = num_iters
+        self.scope = scope
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, num_iters={self.num_iters}, scope={self.scope!r}"
+
+    def prior(self, num_prototypes: int, device: torch.device | None = None) -> Tensor:
+        """(K,) prior over prototypes."""
+        return zipf_prior(num_prototypes, self.alpha, device)
+
+    def scaling(self, logits: Logits) -> Scaling:
+        """Scaling vectors of one set of points (the batch, or one cloud)."""
+        prior = self.prior(len(logits.prototypes), logits.prototypes.device)
+        return scaling_vectors(logits, prior, self.num_iters, across_ranks=self.scope == "batch")
+
+    @torch.no_grad()
+    def forward(self, feat: Tensor, prototypes: Tensor, temp: float) -> Tensor:
+        """Dense targets of one set of points.
+
+        Args:
+            feat: (N, D) L2-normalised features.
+            prototypes: (K, D) L2-normalised prototypes.
+            temp: Teacher temperature.
+
+        Returns:
+            (N, K) target softmaps, columns sum to 1. Times the prior they are the transport plan.
+
+        Raises:
+            ValueError: If ``temp <= 0``.
+        """
+        check_temp("temp", temp)
+        with torch.autocast(feat.device.type, enabled=False):
+            logits = Logits(feat, prototypes, temp, block_size=max(1, len(feat)))
+            bias, log_column = self.scaling(logits)
+            return torch.cat(
+                [
+                    (torch.log_softmax(logits[r] + bias, 1) - log_column).exp()
+                    for r in logits.blocks()
+                ]
+                or [logits.prototypes.new_zeros(0, len(prototypes))]
+            )
+
+
+def zipf_sinkhorn(
+    feat: Tensor, prototypes: Tensor, temp: float, alpha: float = 1.3, num_iters: int = 3
+) -> Tensor:
+    """Dense Zipf-Sinkhorn targets of one set of points; see :class:`ZipfSinkhorn`.
+
+    Args:
+        feat: (N, D) L2-normalised features.
+        prototypes: (K, D) L2-normalised prototypes, K >= 2.
+        temp: Teacher temperature > 0.
+        alpha: Zipf exponent >= 0.
+        num_iters: Iterations >= 1.
+
+    Returns:
+        (N, K) target softmaps, columns sum to 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    return ZipfSinkhorn(alpha, num_iters)(feat, prototypes, temp)
