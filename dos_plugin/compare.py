@@ -1,0 +1,232 @@
+"""One probe for several feature sources: DOS student and teacher, random weights, raw inputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dos_plugin.features import Scan, ScanSource, extract
+from dos_plugin.probe import LabelledFeatures, ProbeSettings, Scores, knn_probe, linear_probe
+from dos_plugin.runs import Run, load_backbone, open_run, random_backbone
+
+SOURCES = {
+    "dos": "DOS, student",
+    "teacher": "DOS, teacher",
+    "random": "random weights",
+    "raw": "raw inputs",
+}
+
+# Voxels kept of a training scan, from which every probe seed draws its own: bounds the memory.
+KEPT_POINTS = 4000
+
+
+def probe_run(
+    run: Run,
+    train: Sequence[Scan],
+    val: Sequence[Scan],
+    names: Sequence[str] = (),
+    sources: Iterable[str] = tuple(SOURCES),
+    settings: ProbeSettings | None = None,
+    knn: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, dict[str, Any]]:
+    """Probe several feature sources on the same points with the same budget.
+
+    Args:
+        run: the run whose backbone is probed; ``random`` uses the weights it started from.
+        train: scans to train the probes on.
+        val: scans to score them on.
+        names: class names; classes without a name are called by their number.
+        sources: keys of ``SOURCES``.
+        settings: budget of the probes.
+        knn: also run the nearest-neighbour probe.
+        say: called with a line when a source is done.
+
+    Returns:
+        A dict per source: ``miou``, ``miou_std``, ``accuracy`` (percent, means over the seeds),
+        ``miou_seeds``, ``iou`` (class name to percent, None if absent from the labels),
+        ``channels``, and the same scores of the other probe under ``knn``.
+
+    Raises:
+        ValueError: for an unknown source, and for scans that have no labels.
+    """
+    settings = settings or ProbeSettings()
+    num_classes = count_classes([*train, *val], names)
+    result = {}
+    for source in sources:
+        features = feature_function(run, source)
+        data = gather(features, train, KEPT_POINTS), gather(features, val)
+        entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
+        entry["channels"] = data[0].feat.shape[1]
+        if knn:
+            entry["knn"] = _over_seeds(knn_probe, *data, num_classes, settings, names)
+        result[source] = entry
+        say(f"{SOURCES[source]}: {entry['miou']:.1f} mIoU")
+    return result
+
+
+def feature_function(run: Run, source: str) -> Callable[[Scan], Tensor]:
+    """A function that gives the (N, C) features of a scan's voxels for a source.
+
+    Raises:
+        ValueError: if the source is unknown or the checkpoint does not fit.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"source: got {source!r}, expected one of {', '.join(SOURCES)}")
+    if source == "raw":
+        return lambda scan: scan.raw
+    if source == "random":
+        backbone = random_backbone(run)
+    else:
+        backbone = load_backbone(run, "teacher" if source == "teacher" else "student")
+    return lambda scan: extract(backbone, scan)
+
+
+def gather(
+    features: Callable[[Scan], Tensor], scans: Sequence[Scan], keep: int | None = None
+) -> LabelledFeatures:
+    """Features and labels of all scans, of at most ``keep`` random voxels each."""
+    pairs = []
+    for index, scan in enumerate(scans):
+        feat, label = features(scan), scan.segment
+        if keep is not None and keep < len(label):
+            generator = torch.Generator().manual_seed(index)
+            rows = torch.randperm(len(label), generator=generator)[:keep]
+            feat, label = feat.index_select(0, rows), label[rows]
+        pairs.append((feat, label))
+    return LabelledFeatures.concat(pairs)
+
+
+def count_classes(scans: Sequence[Scan], names: Sequence[str] = ()) -> int:
+    """Number of classes: that of the names, or what the labels need.
+
+    Raises:
+        ValueError: if there is no scan, or no label in any scan.
+    """
+    if not scans:
+        raise ValueError("scans: got none, expected at least one")
+    largest = max(int(scan.segment.max()) if len(scan.segment) else -1 for scan in scans)
+    if largest < 0:
+        raise ValueError(
+            f"{scans[0].name} and {len(scans) - 1} more scans have no labels, a probe needs "
+            "segment.npy with classes from 0"
+        )
+    return max(len(names), largest + 1)
+
+
+def class_names(run: Run, data_root: str | Path | None = None) -> list[str]:
+    """Class names from ``classes.json`` in the data root or ``data.names`` of the config."""
+    data = run.config.get("data") or {}
+    root = Path(data_root or (data.get("train") or {}).get("data_root") or ".")
+    file = root / "classes.json"
+    if file.is_file():
+        content = json.loads(file.read_text())
+        return [str(name) for name in (content["names"] if "names" in content else content)]
+    return [str(name) for name in data.get("names") or ()]
+
+
+def raw_inputs(source: ScanSource) -> list[str]:
+    """Names of what a probe of raw inputs gets."""
+    return [*source.keys, "x", "y", "z"]
+
+
+def format_table(result: dict[str, dict[str, Any]]) -> str:
+    """A table for the terminal: a line per source, mean and standard deviation over seeds."""
+    lines = [f"{'frozen features':<18}{'linear mIoU':>14}{'accuracy':>10}{'kNN mIoU':>14}"]
+    for source, entry in result.items():
+        knn = entry.get("knn")
+        lines.append(
+            f"{SOURCES[source]:<18}{_spread(entry):>14}{entry['accuracy']:>10.1f}"
+            f"{_spread(knn) if knn else '-':>14}"
+        )
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``dos-plugin probe``."""
+    parser.add_argument("run", help="folder of a run, a checkpoint, or a config (random weights)")
+    parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
+    parser.add_argument("--data", help="data root; default: the one the run was trained on")
+    parser.add_argument("--train-split", default="train", help="scans to train the probe on")
+    parser.add_argument("--val-split", default="val", help="scans to score it on")
+    parser.add_argument("--train-scans", type=int, default=40, help="at most that many scans")
+    parser.add_argument("--val-scans", type=int, default=20, help="at most that many scans")
+    parser.add_argument("--seeds", type=int, default=3, help="number of probe seeds")
+    parser.add_argument("--steps", type=int, default=ProbeSettings.steps, help="linear probe steps")
+    parser.add_argument(
+        "--balance",
+        type=float,
+        default=ProbeSettings.balance,
+        help="class weights are frequency**-BALANCE: 0 plain, 1 class-balanced cross-entropy",
+    )
+    parser.add_argument("--sources", nargs="+", choices=tuple(SOURCES), help="what to probe")
+    parser.add_argument("--no-knn", action="store_true", help="leave the kNN probe out")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to a file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Entry point of ``dos-plugin probe``."""
+    found = open_run(args.run, args.config)
+    available = tuple(SOURCES) if found.checkpoint else ("random", "raw")
+    if str(args.run).endswith(".py") is False and found.checkpoint is None and not args.sources:
+        raise FileNotFoundError(f"{args.run}: has no model/model_last.pth yet")
+    settings = replace(
+        ProbeSettings(), seeds=tuple(range(args.seeds)), steps=args.steps, balance=args.balance
+    )
+    train = ScanSource(found, args.data, args.train_split, args.train_scans)
+    val = ScanSource(found, args.data, args.val_split, args.val_scans)
+    print(f"{len(train)} scans of {train.place} to train, {len(val)} of {val.place} to score")
+    result = probe_run(
+        found,
+        list(train),
+        list(val),
+        class_names(found, args.data),
+        args.sources or available,
+        settings,
+        knn=not args.no_knn,
+        say=print,
+    )
+    print(f"\n{format_table(result)}\nraw inputs: {', '.join(raw_inputs(train))}")
+    if args.json:
+        content = {"probe": result, "settings": asdict(settings)}
+        Path(args.json).write_text(json.dumps(content, indent=1))
+    return 0
+
+
+def _over_seeds(
+    probe: Callable[..., Scores],
+    train: LabelledFeatures,
+    val: LabelledFeatures,
+    num_classes: int,
+    settings: ProbeSettings,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Mean and standard deviation of a probe over its seeds."""
+    scores = [probe(train, val, num_classes, seed, settings) for seed in settings.seeds]
+    miou = np.array([score.miou for score in scores])
+    # A class is in the labels of all seeds or of none, but for kNN, which scores a sample.
+    iou = np.stack([score.iou for score in scores])
+    present = ~np.isnan(iou).all(axis=0)
+    labels = [names[k] if k < len(names) else f"class {k}" for k in range(num_classes)]
+    return {
+        "miou": float(miou.mean()),
+        "miou_std": float(miou.std()),
+        "miou_seeds": miou.tolist(),
+        "accuracy": float(np.mean([score.accuracy for score in scores])),
+        "iou": {
+            label: float(np.nanmean(iou[:, k])) if present[k] else None
+            for k, label in enumerate(labels)
+        },
+    }
+
+
+def _spread(entry: dict[str, Any]) -> str:
+    return f"{entry['miou']:.1f} ± {entry['miou_std']:.1f}"

@@ -1,0 +1,198 @@
+"""Frozen features of labelled scans.
+
+The grid size and the input features come from a run's own config, so that a backbone sees at the
+probe what it saw in pretraining, without the random parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dos_plugin.method.matching import row_features
+from dos_plugin.runs import Run, active_host, seeded
+
+# Transforms of a pretraining config that have no place in front of a frozen backbone: those that
+# draw random numbers and those that only arrange what the pretraining model wants.
+LEFT_OUT = {
+    "BlockMask",
+    "Collect",
+    "CropBoundary",
+    "ElasticDistortion",
+    "HueSaturationTranslation",
+    "ShufflePoint",
+    "SphereCrop",
+    "ToTensor",
+}
+LEFT_OUT_PREFIXES = ("Random", "Chromatic", "Clip")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan as the backbone gets it. Letters: M points on disk, N voxels, c input channels.
+
+    The label of a voxel is the label of the one point that grid sampling kept of it.
+
+    Attributes:
+        name: name of the scan's folder.
+        coord: (N, 3) float32, metres, after the config's shifts.
+        grid_coord: (N, 3) int64 cell of every voxel.
+        feat: (N, c) float32 input features.
+        segment: (N,) int64 class, -1 without label.
+        origin_coord: (M, 3) float32, metres, all points as on disk.
+        origin_segment: (M,) int64 class of all points.
+        inverse: (M,) int64 voxel of every point.
+        grid_size: edge of a voxel, metres.
+    """
+
+    name: str
+    coord: Tensor
+    grid_coord: Tensor
+    feat: Tensor
+    segment: Tensor
+    origin_coord: np.ndarray
+    origin_segment: np.ndarray
+    inverse: np.ndarray
+    grid_size: float
+
+    @property
+    def raw(self) -> Tensor:
+        """(N, c + 3) what a probe of raw inputs gets: the input features and x, y, z."""
+        return torch.cat([self.feat, self.coord], dim=1)
+
+
+def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
+    """A deterministic transform for whole scans out of a pretraining transform.
+
+    Shifts and copies stay, random transforms, crops and masks go, and of the grid samplings only
+    the last one is left, since the others give the same voxels or finer ones.
+
+    Raises:
+        ValueError: if there is no GridSample.
+    """
+    flat: list[dict] = []
+    for step in transform:
+        flat += [dict(sub) for sub in step["view_transform"]] if "view_transform" in step else []
+        if "view_transform" not in step:
+            flat.append(dict(step))
+    flat = [
+        step
+        for step in flat
+        if step["type"] not in LEFT_OUT and not step["type"].startswith(LEFT_OUT_PREFIXES)
+    ]
+    grids = [index for index, step in enumerate(flat) if step["type"] == "GridSample"]
+    if not grids:
+        raise ValueError("data.train.transform: has no GridSample, expected one with a grid_size")
+    flat[grids[-1]] |= dict(mode="train", return_grid_coord=True, return_inverse=True)
+    kept = [step for index, step in enumerate(flat) if index not in grids[:-1]]
+    # PointId drops points that are not finite: they are no points of the scan for us either.
+    first = next((i + 1 for i, step in enumerate(kept) if step["type"] == "PointId"), 0)
+    whole = dict(type="Copy", keys_dict=dict(coord="origin_coord", segment="origin_segment"))
+    return [*kept[:first], whole, *kept[first:]]
+
+
+def feature_keys(transform: Sequence[Mapping]) -> tuple[str, ...]:
+    """Names of the input features, from Collect: ``view1_strength`` is ``strength``.
+
+    Raises:
+        ValueError: if no Collect has ``view1_feat_keys`` or ``feat_keys``.
+    """
+    for step in reversed(list(transform)):
+        keys = step.get("view1_feat_keys") or step.get("feat_keys")
+        if step.get("type") == "Collect" and keys:
+            return tuple(key.removeprefix("view1_") for key in keys)
+    raise ValueError("data.train.transform: no Collect with view1_feat_keys, the input features")
+
+
+class ScanSource:
+    """The scans of one split, prepared as the config of a run asks.
+
+    Args:
+        run: the run whose grid size and input features count.
+        data_root: root of the data set; the config's own if None.
+        split: split of the data set; the config's own if None.
+        limit: use the first scans only, evenly spread over the sorted list.
+
+    Raises:
+        FileNotFoundError: if the root or the split holds no scan.
+        ValueError: if the config misses what a probe needs.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        data_root: str | Path | None = None,
+        split: str | None = None,
+        limit: int | None = None,
+    ) -> None:
+        data = (run.config.get("data") or {}).get("train") or {}
+        if "transform" not in data:
+            raise ValueError(f"{run.config_path}: has no data.train.transform")
+        self.keys = feature_keys(data["transform"])
+        config = {key: value for key, value in data.items() if key not in ("cache", "test_cfg")}
+        config["transform"] = scan_transform(data["transform"])
+        config |= dict(test_mode=False, loop=1)
+        if data_root is not None:
+            config["data_root"] = str(data_root)
+        if split is not None:
+            config["split"] = split
+        self.place = f"{config.get('data_root')}/{config.get('split')}"
+        if not Path(str(config.get("data_root"))).is_dir():
+            raise FileNotFoundError(f"{config.get('data_root')}: no such data root")
+        self.dataset = active_host().DATASETS.build(config)
+        self.dataset.data_list.sort()
+        if not self.dataset.data_list:
+            raise FileNotFoundError(f"{self.place}: no scans there")
+        if limit is not None and limit < len(self.dataset.data_list):
+            pick = np.linspace(0, len(self.dataset.data_list) - 1, limit).round().astype(int)
+            self.dataset.data_list = [self.dataset.data_list[index] for index in pick]
+        grid = next(t for t in reversed(config["transform"]) if t["type"] == "GridSample")
+        self.grid_size = float(grid["grid_size"])
+
+    def __len__(self) -> int:
+        return len(self.dataset.data_list)
+
+    def __iter__(self) -> Iterator[Scan]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Scan:
+        """The scan; grid sampling picks the same points every time."""
+        with seeded(index):
+            data = self.dataset[index]
+        columns = []
+        for key in self.keys:
+            if key not in data:
+                raise ValueError(f"{self.place}: scans have no '{key}', an input of the backbone")
+            columns.append(torch.as_tensor(np.asarray(data[key])).float())
+        return Scan(
+            name=str(data.get("name", index)),
+            coord=torch.as_tensor(np.asarray(data["coord"])).float(),
+            grid_coord=torch.as_tensor(np.asarray(data["grid_coord"])).long(),
+            feat=torch.cat(columns, dim=1),
+            segment=torch.as_tensor(np.asarray(data["segment"])).long().flatten(),
+            origin_coord=np.asarray(data["origin_coord"], dtype=np.float32),
+            origin_segment=np.asarray(data["origin_segment"], dtype=np.int64).ravel(),
+            inverse=np.asarray(data["inverse"], dtype=np.int64),
+            grid_size=self.grid_size,
+        )
+
+
+@torch.no_grad()
+def extract(backbone: nn.Module, scan: Scan, up_cast_level: int = -1) -> Tensor:
+    """(N, C) features of the voxels; -1 concatenates all levels as the host does downstream."""
+    device = next(backbone.parameters()).device
+    batch = dict(
+        feat=scan.feat,
+        coord=scan.coord,
+        grid_coord=scan.grid_coord,
+        offset=torch.tensor([len(scan.coord)]),
+    )
+    batch = {key: value.to(device) for key, value in batch.items()}
+    output = backbone(active_host().Point(batch))
+    feat, row_of_point = row_features(output, len(scan.coord), up_cast_level)
+    return feat.index_select(0, row_of_point).float().cpu()
