@@ -94,7 +94,7 @@ def find_points(ids: Tensor, cloud: Tensor, in_ids: Tensor, in_cloud: Tensor) ->
 
 
 class Match(NamedTuple):
-    """Rows of student and teacher features that show the same place, one student row at most once."""
+    """Rows of student and teacher that show the same place; a student row occurs at most once."""
 
     student: Tensor  # (M,) int64, rising
     teacher: Tensor  # (M,) int64

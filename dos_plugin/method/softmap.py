@@ -1,4 +1,4 @@
-"""The softmap loss (DOS, section 2): the student's softmap of every prototype matches the teacher's.
+"""The softmap loss (DOS, section 2): student softmaps of prototypes match the teacher's.
 
 Shape letters in this file: N points, K prototypes, D channels.
 

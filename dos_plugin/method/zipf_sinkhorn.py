@@ -3,9 +3,9 @@
 Shape letters in this file: N points, K prototypes, D channels.
 
 The plan is ``diag(u) F diag(v)`` with ``F = exp(cos / temp)``, so only scaling vectors have to be
-kept. We keep ``log v`` (the *bias*, K numbers): scaling the rows of ``F diag(v)`` to a common sum is a
-softmax over prototypes of ``cos / temp + log v``, which also guards both ends of the float range.
-One iteration is then one pass over blocks of points and one all-reduce of K numbers.
+kept. We keep ``log v`` (the *bias*, K numbers): scaling the rows of ``F diag(v)`` to a common sum
+is a softmax over prototypes of ``cos / temp + log v``, which also guards both ends of the float
+range. One iteration is then one pass over blocks of points and one all-reduce of K numbers.
 """
 
 import math

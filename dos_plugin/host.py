@@ -1,0 +1,95 @@
+"""The seam to the host: which codebase is active, its registries and base classes.
+
+This file and ``dos_plugin/cpu`` are the only ones that know Pointcept. A process has one host:
+
+1. the package named by the environment variable ``DOS_HOST`` (a fork of Pointcept under another
+   name, or ``minihost`` for the embedded host), else
+2. the one that is imported already: a script of the host imports it before it reads a config, else
+3. ``pointcept`` where it can be imported, else the embedded host.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any, NamedTuple
+
+EMBEDDED = "minihost"
+
+
+class Host(NamedTuple):
+    """What the components need of a host."""
+
+    name: str
+    MODELS: Any
+    MODULES: Any
+    TRANSFORMS: Any
+    HOOKS: Any
+    DATASETS: Any
+    build_model: Any
+    Compose: type
+    Config: type
+    HookBase: type
+    PointModel: type
+    Point: type
+
+
+def _choose() -> str:
+    chosen = os.environ.get("DOS_HOST")
+    if chosen:
+        return chosen
+    if "pointcept" in sys.modules:
+        return "pointcept"
+    if "dos_plugin.minihost" in sys.modules:
+        return EMBEDDED
+    return "pointcept" if importlib.util.find_spec("pointcept") else EMBEDDED
+
+
+# Where a host of Pointcept's layout keeps what we need.
+_LAYOUT = {
+    "MODELS": "models.builder",
+    "MODULES": "models.builder",
+    "TRANSFORMS": "datasets.transform",
+    "HOOKS": "engines.hooks.builder",
+    "DATASETS": "datasets.builder",
+    "build_model": "models.builder",
+    "Compose": "datasets.transform",
+    "Config": "utils.config",
+    "HookBase": "engines.hooks",
+    "PointModel": "models.modules",
+    "Point": "models.utils.structure",
+}
+
+
+def load(name: str) -> Host:
+    """Import a host and collect what the components need of it.
+
+    Args:
+        name: ``minihost`` or the package name of Pointcept or a fork of it.
+
+    Raises:
+        ImportError: If there is no such package, or it misses something (it is too old).
+    """
+    if name == EMBEDDED:
+        embedded = importlib.import_module("dos_plugin.minihost")
+        return Host(name, **{key: getattr(embedded, key) for key in _LAYOUT})
+    if importlib.util.find_spec(name) is None:
+        raise ImportError(
+            f"host package {name!r} not found: run from the root of a Pointcept checkout with "
+            "PYTHONPATH=./, set DOS_HOST to the name of your fork, or use the embedded host with "
+            "python -m dos_plugin.minihost"
+        )
+    found = {}
+    for key, module in _LAYOUT.items():
+        try:
+            found[key] = getattr(importlib.import_module(f"{name}.{module}"), key)
+        except (AttributeError, ModuleNotFoundError) as error:
+            if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith(name):
+                raise  # a dependency of the host is missing, and the message names it
+            raise ImportError(
+                f"host {name!r} has no {module}.{key}; dos-plugin needs Pointcept v1.6.0 or newer"
+            ) from error
+    return Host(name, **found)
+
+
+HOST: Host = load(_choose())

@@ -1,0 +1,46 @@
+"""Importing this module registers DOS in the active host, here and in spawned processes.
+
+Configs name it in ``custom_imports``. A host that trains on several GPUs spawns children, which
+import the host anew but never read the config file: they unpickle the config object. So config
+objects are pickled with a reference to this module, and unpickling one registers the child.
+"""
+
+import copyreg
+from typing import Any
+
+from .components import COMPONENTS
+from .host import HOST
+
+
+def register() -> None:
+    """Enter all components into the host's registries; doing it again changes nothing.
+
+    Raises:
+        KeyError: If a name is taken by another class.
+    """
+    for registry_name, classes in COMPONENTS.items():
+        registry = getattr(HOST, registry_name)
+        for name, cls in classes.items():
+            present = registry.module_dict.get(name)
+            if present is None:
+                registry.register_module(name)(cls)
+            elif present is not cls:
+                raise KeyError(
+                    f"{name!r} in {registry_name} of host {HOST.name!r} is taken by "
+                    f"{present.__module__}.{present.__qualname__}, cannot register "
+                    f"{cls.__module__}.{cls.__qualname__}"
+                )
+
+
+def _rebuild_config(cls: type, state: Any) -> Any:
+    config = cls.__new__(cls)
+    config.__setstate__(state)
+    return config
+
+
+def _reduce_config(config: Any) -> tuple:
+    return _rebuild_config, (type(config), config.__getstate__())
+
+
+register()
+copyreg.pickle(HOST.Config, _reduce_config)
