@@ -235,6 +235,12 @@ class DOS(HOST.PointModel):
         feat, row_of_point = row_features(
             branch["backbone"](inputs), len(clouds.coord), self.up_cast_level
         )
+        expected = branch["head"].mlp[0].in_features
+        if feat.shape[1] != expected:
+            raise ValueError(
+                f"backbone_out_channels={expected}, but the backbone's features have "
+                f"{feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
+            )
         return branch["head"](feat), row_of_point
 
     def _embed_and_match(self, views: Views, batch: dict) -> tuple[Tensor, Tensor, list, list]:

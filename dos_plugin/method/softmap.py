@@ -71,7 +71,7 @@ def softmap_loss(
             )
             for rows in _sets(student, sinkhorn, offset)
         ]
-        total = torch.stack(losses).sum()
+        total = sum(losses, start=student.sum() * 0)  # with a graph also where no cloud is left
         if sinkhorn.scope == "cloud":  # mean over the clouds of all ranks
             filled = sum(1 for rows in _sets(student, sinkhorn, offset) if rows.stop > rows.start)
             count = all_reduce_sum(torch.tensor(float(filled), device=student.device))
@@ -158,7 +158,7 @@ def _sets(student: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None) -> Ite
     if offset is None:
         raise ValueError("offset is needed with scope='cloud', got None")
     ends = offset.tolist()
-    if not ends or ends[-1] != len(student):
+    if (ends[-1] if ends else 0) != len(student):
         raise ValueError(f"offset must end with the number of points {len(student)}, got {ends}")
     yield from (slice(start, end) for start, end in zip([0, *ends[:-1]], ends))
 

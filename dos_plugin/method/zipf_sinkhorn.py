@@ -112,8 +112,8 @@ def scaling_vectors(
     Returns:
         The scaling of the final targets.
     """
-    log_prior = prior.to(logits.prototypes.dtype).log()
-    tiny = torch.finfo(log_prior.dtype).tiny
+    tiny = torch.finfo(logits.prototypes.dtype).tiny
+    log_prior = prior.to(logits.prototypes.dtype).clamp_min(tiny).log()  # 1024^-15 is 0 in float32
     bias = torch.zeros_like(log_prior)
     for iteration in range(num_iters):
         column = torch.zeros_like(bias)
@@ -124,6 +124,7 @@ def scaling_vectors(
         log_column = column.clamp_min(tiny).log()
         if iteration < num_iters - 1:
             bias = bias + log_prior - log_column
+            bias = bias - bias.max()  # else it sinks by log N every time, and loses digits
     return Scaling(bias, log_column)
 
 
