@@ -1,0 +1,199 @@
+"""Pictures of a scan: bird's-eye and perspective, coloured point by point.
+
+A small z-buffer renderer in numpy: every point is a disc, the nearest one wins, and edges in
+depth are darkened (eye-dome lighting), which lets shapes stand out without any surface.
+Letters: N points, (H, W) pixels.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+UNLABELLED = (205, 205, 205)
+
+# Colours for data sets without a palette of their own; distinct on a white background.
+FALLBACK_PALETTE = tuple(
+    tuple(int(255 * c) for c in colorsys.hsv_to_rgb((i * 0.618034) % 1, 0.75 - 0.25 * (i % 2), 0.8))
+    for i in range(64)
+)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a picture is taken from.
+
+    Attributes:
+        position: metres, in the scan's coordinates (x forward, z up).
+        target: point in the middle of the picture, metres.
+        field_of_view: horizontal, degrees; 0 is a parallel projection of ``span`` metres.
+        span: width of the picture of a parallel projection, metres.
+        point_size: diameter of a point, metres.
+    """
+
+    position: tuple[float, float, float]
+    target: tuple[float, float, float]
+    field_of_view: float = 0.0
+    span: float = 0.0
+    point_size: float = 0.16
+
+
+def birds_eye(span: float = 80.0) -> Camera:
+    """From above, x to the right; ``span`` metres wide."""
+    return Camera((0.0, 0.0, 100.0), (0.0, 0.0, 0.0), span=span, point_size=span / 250)
+
+
+def perspective(ground: float = -1.8) -> Camera:
+    """From behind and above the sensor, looking forward.
+
+    Args:
+        ground: height of the ground in the scan's coordinates, metres.
+    """
+    return Camera((-24.0, -10.0, ground + 15.0), (6.0, 1.0, ground), 55.0, point_size=0.2)
+
+
+def render(
+    coord: np.ndarray, colour: np.ndarray, camera: Camera, width: int = 960, height: int = 600
+) -> np.ndarray:
+    """Draw points on white.
+
+    Args:
+        coord: (N, 3) metres.
+        colour: (N, 3) uint8.
+        camera: where from.
+        width: W, pixels.
+        height: H, pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: if coordinates and colours differ in number.
+    """
+    if len(coord) != len(colour):
+        raise ValueError(f"colour: got {len(colour)} for {len(coord)} points, expected one each")
+    scale = 2  # drawn twice as large and averaged, against jagged edges
+    depth, index = _depth_buffer(coord, camera, width * scale, height * scale)
+    hit = index >= 0
+    image = np.full((*depth.shape, 3), 255.0)
+    image[hit] = colour[index[hit]]
+    image[hit] *= _eye_dome_light(depth, hit)[hit][:, None]
+    image = image.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
+    return image.round().astype(np.uint8)
+
+
+def label_colours(
+    segment: np.ndarray, palette: tuple[tuple[int, int, int], ...] = FALLBACK_PALETTE
+) -> np.ndarray:
+    """(N, 3) uint8 colours of classes; grey without label."""
+    table = np.array([*(palette[k % len(palette)] for k in range(256)), UNLABELLED], dtype=np.uint8)
+    return table[np.where(segment >= 0, segment % 256, 256)]
+
+
+def component_colours(feat: np.ndarray, components: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8: three projections of the features, each stretched over its 1 to 99 % range."""
+    values = (feat - mean) @ components.T
+    low, high = np.percentile(values, [1, 99], axis=0)
+    values = np.clip((values - low) / np.maximum(high - low, 1e-9), 0, 1)
+    # On white, light colours vanish: keep the brightest a bit below it.
+    return (25 + 205 * values).round().astype(np.uint8)
+
+
+def principal_components(feat: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """First principal components of (N, C) features: (count, C) directions and the (C,) mean.
+
+    The sign of each direction is fixed (largest entry positive), so that the same features give
+    the same colours.
+    """
+    mean = feat.mean(axis=0)
+    centred = (feat - mean).astype(np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    components = vectors[:, ::-1][:, :count].T
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
+    return (components * np.sign(largest)).astype(np.float32), mean
+
+
+def index_colours(index: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8 colours of arbitrary numbers: neighbouring numbers get far apart hues."""
+    kinds, place = np.unique(index, return_inverse=True)
+    hue, value = (kinds * 0.6180339887) % 1, 0.55 + 0.35 * ((kinds * 0.7548776662) % 1)
+    table = np.array([colorsys.hsv_to_rgb(h, 0.8, v) for h, v in zip(hue, value)])
+    return (255 * table).round().astype(np.uint8).reshape(-1, 3)[place.ravel()]
+
+
+def save_png(image: np.ndarray, path: str | Path) -> None:
+    """Write an (H, W, 3) uint8 image."""
+    from PIL import Image
+
+    Image.fromarray(image).save(path, optimize=True)
+
+
+def _project(
+    coord: np.ndarray, camera: Camera, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel column and row (N,), and distance along the line of sight (N,), metres."""
+    forward = np.subtract(camera.target, camera.position).astype(np.float64)
+    forward /= np.linalg.norm(forward)
+    # Looking straight down, "up" in the picture is y; else it is z.
+    up = np.array([0.0, 1.0, 0.0]) if abs(forward[2]) > 0.999 else np.array([0.0, 0.0, 1.0])
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(right, forward), forward])
+    x, y, depth = axes @ (coord - np.array(camera.position)).T
+    focal = _focal(camera, width)
+    if camera.field_of_view:
+        near = np.where(depth > 0.5, depth, np.nan)
+        x, y = x / near, y / near
+    return width / 2 + focal * x, height / 2 - focal * y, depth
+
+
+def _focal(camera: Camera, width: int) -> float:
+    """Pixels per metre at distance 1 (perspective) or everywhere (parallel)."""
+    if camera.field_of_view:
+        return width / 2 / np.tan(np.radians(camera.field_of_view) / 2)
+    return width / camera.span
+
+
+def _depth_buffer(
+    coord: np.ndarray, camera: Camera, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance (H, W) and row of the nearest point (H, W), -1 where there is none."""
+    column, row, depth = _project(np.asarray(coord, dtype=np.float64), camera, width, height)
+    size = _focal(camera, width) * camera.point_size
+    size = size / depth if camera.field_of_view else np.full(len(coord), size)
+    with np.errstate(invalid="ignore"):
+        inside = (depth > 0.5) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    # From far to near: where several points fall on a pixel, the last assignment stays.
+    order = np.argsort(-depth[inside], kind="stable")
+    kept = np.nonzero(inside)[0][order]
+    column, row = column[kept].astype(np.int64), row[kept].astype(np.int64)
+    radius = np.clip(np.nan_to_num(size[kept]) / 2, 0.5, 6.0)
+    pixel, point = [], []
+    reach = int(np.ceil(radius.max())) if len(kept) else 0
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            x, y = column + dx, row + dy
+            ok = (dx * dx + dy * dy <= radius**2) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            pixel.append((y * width + x)[ok])
+            point.append(np.nonzero(ok)[0])
+    far, index = np.full(width * height, np.inf), np.full(width * height, -1)
+    if pixel:
+        flat, rank = np.concatenate(pixel), np.concatenate(point)
+        order = np.argsort(rank, kind="stable")
+        index[flat[order]] = kept[rank[order]]
+        far[index >= 0] = depth[index[index >= 0]]
+    return far.reshape(height, width), index.reshape(height, width)
+
+
+def _eye_dome_light(depth: np.ndarray, hit: np.ndarray) -> np.ndarray:
+    """Brightness (H, W), 1 on even ground and lower beside something nearer."""
+    log_depth = np.where(hit, np.log2(np.where(hit, depth, 1.0)), np.inf)
+    shade = np.zeros(depth.shape)
+    for shift in (-2, 2):
+        for axis in (0, 1):
+            drop = np.where(hit, log_depth, 0) - np.roll(log_depth, shift, axis)
+            shade += np.clip(np.where(np.isfinite(drop), drop, 0), 0, 0.1)
+    return np.exp(-4.0 * shade)
