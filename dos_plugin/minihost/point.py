@@ -91,7 +91,7 @@ class Point(dict):
         depth: int | None = None,
         shuffle_orders: bool = False,
     ) -> None:
-        """Sort the points along space-filling curves; adds ``serialized_{code,order,inverse,depth}``.
+        """Sort the points along curves; adds ``serialized_{code,order,inverse,depth}``.
 
         Args:
             order: One or more of z, z-trans, hilbert, hilbert-trans.

@@ -1,4 +1,4 @@
-"""Space-filling curves over voxel cells: z-order here, Hilbert from torch-pointcloud."""
+"""Space-filling curves over voxel cells, by bit operations on whole columns."""
 
 from __future__ import annotations
 
@@ -62,6 +62,26 @@ def z_order(cells: Tensor) -> Tensor:
     return (spread[:, 0] << 2) | (spread[:, 1] << 1) | spread[:, 2]
 
 
+def hilbert(cells: Tensor, depth: int) -> Tensor:
+    """Hilbert codes (n,) int64 of cells (n, 3) in [0, 2**depth), after Skilling (2004).
+
+    Gives the codes of ``torch_pointcloud.ops.hilbert.encode`` several times faster.
+    """
+    x, *others = cells.int().unbind(1)
+    for bit in range(depth - 1, 0, -1):
+        low = (1 << bit) - 1
+        x = x ^ (-(x >> bit & 1) & low)
+        for i, y in enumerate(others):
+            on = -(y >> bit & 1)  # all bits set where this bit of y is
+            swap = (x ^ y) & ~on & low
+            others[i] = y ^ swap
+            x = x ^ (swap | on & low)
+    code = z_order(torch.stack([x, *others], dim=1))
+    for shift in (32, 16, 8, 4, 2, 1):  # Gray code to binary
+        code = code ^ (code >> shift)
+    return code
+
+
 @torch.no_grad()
 def encode(grid_coord: Tensor, batch: Tensor, depth: int, order: str) -> Tensor:
     """Codes (n,) int64 of cells (n, 3) along one curve, the sample index in the highest bits.
@@ -78,13 +98,7 @@ def encode(grid_coord: Tensor, batch: Tensor, depth: int, order: str) -> Tensor:
     if order not in ORDERS:
         raise ValueError(f"order: expected some of {ORDERS}, got {order!r}")
     cells = grid_coord[:, [1, 0, 2]] if order.endswith("-trans") else grid_coord
-    if order.startswith("z"):
-        code = z_order(cells)
-    else:
-        from torch_pointcloud.ops.hilbert import encode as hilbert
-
-        # A lone point comes back without its dimension.
-        code = hilbert(cells, num_dims=3, num_bits=depth).reshape(-1)
+    code = z_order(cells) if order.startswith("z") else hilbert(cells, depth)
     return (batch << 3 * depth) | code
 
 

@@ -99,7 +99,7 @@ class PatchAttention(nn.Module):
             raise ValueError(f"num_heads: {num_heads} heads do not divide {channels} channels")
         if enable_flash and (enable_rpe or upcast_attention or upcast_softmax):
             raise ValueError(
-                "enable_flash=True needs enable_rpe, upcast_attention and upcast_softmax False, got "
+                "enable_flash=True excludes enable_rpe, upcast_attention, upcast_softmax; got "
                 f"{enable_rpe}, {upcast_attention}, {upcast_softmax}"
             )
         if enable_flash and flash_attn is None:
