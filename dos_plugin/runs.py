@@ -164,9 +164,11 @@ def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
     return active_host().build_model(backbone)
 
 
-def branch_state(state: Mapping[str, Tensor], branch: str, source: Any) -> dict[str, Tensor]:
-    """The entries below ``<branch>.backbone.``, or a ValueError that lists what there is."""
-    prefix = f"{branch}.backbone."
+def branch_state(
+    state: Mapping[str, Tensor], branch: str, source: Any, part: str = "backbone"
+) -> dict[str, Tensor]:
+    """The entries below ``<branch>.<part>.``, or a ValueError that lists what there is."""
+    prefix = f"{branch}.{part}."
     found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     if not found:
         seen = sorted({".".join(key.split(".")[:2]) for key in state})

@@ -1,0 +1,118 @@
+"""The command ``dos-plugin``.
+
+Only the chosen command's module is imported, so that ``--help`` and ``configs`` need nothing
+beyond Python's own library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dos_plugin import __version__
+
+
+class Command(NamedTuple):
+    """A subcommand: a module with ``add_arguments(parser)`` and ``run(args) -> int``."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command("dos_plugin.demo", "make scenes, pretrain, probe and report, all in one"),
+    "scenes": Command("dos_plugin.scenes", "make synthetic LiDAR streets with labels and boxes"),
+    "ingest": Command("dos_plugin.ingest", "bring your own scans (.bin) into the host's layout"),
+    "train": Command("", "train a config with the embedded host"),
+    "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
+    "report": Command("dos_plugin.report", "write the HTML report of a run"),
+    "configs": Command("dos_plugin.shipped", "list the shipped configs, or print a path"),
+}
+
+# Modules of the [demo] extra; any other missing module is a bug and keeps its traceback.
+DEMO_EXTRA = {
+    "jinja2",
+    "matplotlib",
+    "mmengine",
+    "PIL",
+    "scipy",
+    "spconv",
+    "tensorboardX",
+    "torch_pointcloud",
+    "tqdm",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status (2 for wrong usage or input, 130 for Ctrl-C)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        if chosen == "train" and argv[0] == "train":
+            return _train(argv[1:])
+        parser = _parser(chosen)
+        args = parser.parse_args(argv)
+        if args.command is None:
+            parser.print_help()
+            return 2
+        return importlib.import_module(COMMANDS[args.command].module).run(args)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in DEMO_EXTRA:
+            raise
+        return _fail(
+            chosen,
+            f"needs the package {missing!r}, which the extra 'demo' brings: "
+            "pip install 'dos-plugin[demo]'",
+        )
+    except (ValueError, OSError) as error:
+        if os.environ.get("DOS_TRACEBACK"):
+            raise
+        return _fail(chosen, f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser; only the chosen command's options are filled in."""
+    parser = argparse.ArgumentParser(
+        prog="dos-plugin",
+        description="DOS self-supervised pretraining of 3D backbones, as a plugin for Pointcept.",
+        epilog="Start with: dos-plugin demo. DOS_TRACEBACK=1 shows where an error came from.",
+    )
+    parser.add_argument("--version", action="version", version=f"dos-plugin {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        if name == chosen and command.module:
+            importlib.import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def _train(argv: list[str]) -> int:
+    """Hand all options to ``python -m dos_plugin.minihost``, which has the host's own ones."""
+    import runpy
+
+    sys.argv = ["dos-plugin train", *argv]
+    runpy.run_module("dos_plugin.minihost", run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _fail(command: str | None, message: str) -> int:
+    name = f"dos-plugin {command}" if command in COMMANDS else "dos-plugin"
+    print(f"{name}: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
