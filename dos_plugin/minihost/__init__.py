@@ -1,0 +1,71 @@
+"""The embedded host: enough of Pointcept's contract to train ``configs/dos`` without Pointcept.
+
+It runs the same config files, on a CPU or on CUDA, with mmengine's registries and config. Names,
+arguments and results are the real host's; what is left out says so when it is asked for.
+"""
+
+from mmengine.config import Config
+
+from .backbones import BACKBONES
+from .collate import collate_fn, point_collate_fn
+from .config import load_config, setup_config
+from .datasets import ConcatDataset, DefaultDataset
+from .hooks import (
+    CheckpointLoader,
+    CheckpointSaver,
+    HookBase,
+    InformationWriter,
+    IterationTimer,
+    ModelHook,
+    WeightDecaySchedular,
+)
+from .modules import PointModel
+from .point import Point
+from .registry import (
+    DATASETS,
+    HOOKS,
+    MODELS,
+    MODULES,
+    OPTIMIZERS,
+    SCHEDULERS,
+    TRAINERS,
+    TRANSFORMS,
+    build_dataset,
+    build_model,
+)
+from .trainer import Trainer
+from .transforms import Compose
+
+__all__ = [
+    "DATASETS",
+    "HOOKS",
+    "MODELS",
+    "MODULES",
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "TRAINERS",
+    "TRANSFORMS",
+    "CheckpointLoader",
+    "CheckpointSaver",
+    "Compose",
+    "ConcatDataset",
+    "Config",
+    "DefaultDataset",
+    "HookBase",
+    "InformationWriter",
+    "IterationTimer",
+    "ModelHook",
+    "Point",
+    "PointModel",
+    "Trainer",
+    "WeightDecaySchedular",
+    "build_dataset",
+    "build_model",
+    "collate_fn",
+    "load_config",
+    "point_collate_fn",
+    "setup_config",
+]
+
+for _name, _backbone in BACKBONES.items():
+    MODELS.register_module(name=_name, module=_backbone)

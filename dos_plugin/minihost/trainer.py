@@ -1,0 +1,314 @@
+"""The training loop."""
+
+import os
+import sys
+import traceback
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch.utils.data import DataLoader
+
+from . import log
+from .collate import collate_fn, point_collate_fn
+from .distributed import get_rank, get_world_size, synchronize
+from .hooks import HookBase, build_hooks
+from .optim import build_optimizer, build_scheduler
+from .registry import TRAINERS, build_dataset, build_model
+from .seeding import EpochSampler, SeededDataset, derive_seed, set_seed
+from .storage import EventStorage
+
+_AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+@TRAINERS.register_module("DefaultTrainer")
+class Trainer:
+    """Trains a model by the real host's order of events.
+
+    Per epoch: seed, ``model.train()``, ``before_epoch``; per batch ``before_step``, forward,
+    backward, optimizer and scheduler step (every ``gradient_accumulation_steps`` batches),
+    ``after_step``; ``after_epoch``. Hooks and models find everything as attributes: ``cfg``,
+    ``model``, ``device``, ``writer`` (None without tensorboardX and on other ranks), ``logger``,
+    ``storage``, ``comm_info`` (iter, input_dict, model_output_dict), ``train_loader``,
+    ``val_loader``, ``optimizer``, ``scheduler``, ``scaler`` (None without AMP), ``hooks``,
+    ``epoch``, ``start_epoch``, ``max_epoch``, ``best_metric_value``.
+
+    Runs are reproducible and resumable as described in :mod:`.seeding`. One exception: where
+    the batches of an epoch are no multiple of ``gradient_accumulation_steps``, gradients are
+    carried over the epoch's end, and a resume at that point loses them (a warning says so).
+
+    Args:
+        cfg: A config that went through ``load_config`` and ``setup_config``.
+
+    Raises:
+        ValueError: If the data gives no optimizer step, among others.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        log.start_buffer()
+        self.cfg = cfg
+        self.logger = log.get_logger()
+        self.device = _device()
+        self.epoch = 0
+        self.start_epoch = 0
+        self.max_epoch = cfg.eval_epoch
+        self.max_iter = 0
+        self.best_metric_value = -torch.inf
+        self.comm_info: dict[str, Any] = {}
+        self.storage = EventStorage()
+        self.data_iterator: Iterator = iter(())
+        self._accumulated = 0
+        self.logger.info(f"Save path: {cfg.save_path}, device: {self.device}")
+        self.logger.info(f"Config:\n{cfg.pretty_text}", extra=log.FILE_ONLY)
+        self.model = self.build_model()
+        self.train_loader = self.build_train_loader()
+        self.val_loader = self.build_val_loader()
+        self.optimizer = build_optimizer(cfg.optimizer, self.model, cfg.param_dicts)
+        self.scheduler = self.build_scheduler()
+        self.scaler = torch.amp.GradScaler(self.device.type) if cfg.enable_amp else None
+        self.hooks: list[HookBase] = build_hooks(cfg.hooks)
+        for hook in self.hooks:
+            hook.trainer = weakref.proxy(self)
+        # Files are touched last, so that a config that cannot be built leaves an earlier run alone.
+        os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
+        if get_rank() == 0:
+            log.open_log_file(Path(cfg.save_path) / "train.log", append=cfg.resume)
+        self.writer = self.build_writer()
+
+    def build_model(self) -> nn.Module:
+        """The model on its device, inside DistributedDataParallel if there are several processes."""
+        cfg = self.cfg
+        model = build_model(cfg.model).to(self.device)
+        count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.logger.info(f"Num params: {count}")
+        if get_world_size() == 1:
+            return model
+        if cfg.sync_bn and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.find_unused_parameters,
+        )
+
+    def build_train_loader(self) -> DataLoader:
+        """Loader of shuffled training batches; incomplete ones are dropped if there is a full one."""
+        cfg = self.cfg
+        dataset = build_dataset(cfg.data.train)
+        sampler = EpochSampler(len(dataset), cfg.seed, get_rank(), get_world_size())
+        loader = self._loader(
+            SeededDataset(dataset, cfg.seed),
+            batch_size=cfg.batch_size_per_gpu,
+            sampler=sampler,
+            collate_fn=point_collate_fn,
+            drop_last=len(dataset) > cfg.batch_size,
+            persistent_workers=cfg.num_worker_per_gpu > 0,
+        )
+        if len(loader) % cfg.gradient_accumulation_steps:
+            self.logger.warning(
+                f"an epoch has {len(loader)} batches, no multiple of gradient_accumulation_steps="
+                f"{cfg.gradient_accumulation_steps}: a resumed run will differ a little"
+            )
+        return loader
+
+    def build_val_loader(self) -> DataLoader | None:
+        """Loader of the validation set in order; None unless ``evaluate``."""
+        if not self.cfg.evaluate:
+            return None
+        dataset = build_dataset(self.cfg.data.val)
+        rank, world_size = get_rank(), get_world_size()
+        part = torch.utils.data.Subset(dataset, range(rank, len(dataset), world_size))
+        return self._loader(part, batch_size=self.cfg.batch_size_val_per_gpu, collate_fn=collate_fn)
+
+    def _loader(self, dataset: Any, **kwargs) -> DataLoader:
+        return DataLoader(
+            dataset,
+            num_workers=self.cfg.num_worker_per_gpu,
+            pin_memory=self.device.type == "cuda",
+            # A generator of its own: the loader must not draw from the stream of the model.
+            generator=torch.Generator().manual_seed(self.cfg.seed),
+            **kwargs,
+        )
+
+    def build_scheduler(self) -> Any:
+        """The schedule over all optimizer steps; fills in ``cfg.scheduler.total_steps``."""
+        cfg = self.cfg
+        batches = len(self.train_loader) * self.max_epoch
+        steps = batches // cfg.gradient_accumulation_steps
+        if steps == 0:
+            raise ValueError(
+                f"there is no optimizer step: {batches} batches in {self.max_epoch} epochs and "
+                f"gradient_accumulation_steps={cfg.gradient_accumulation_steps}"
+            )
+        cfg.scheduler.total_steps = steps
+        return build_scheduler(cfg.scheduler, self.optimizer)
+
+    def build_writer(self) -> Any:
+        """The TensorBoard writer of rank 0, or None."""
+        if self.cfg.enable_wandb:
+            self.logger.warning("enable_wandb=True has no effect on the embedded host")
+        if get_rank() != 0:
+            return None
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            self.logger.warning(
+                "tensorboardX is not installed: there will be no TensorBoard scalars"
+            )
+            return None
+        return SummaryWriter(self.cfg.save_path)
+
+    def train(self) -> None:
+        """Run all epochs.
+
+        Raises:
+            SystemExit: With status 1 on any error, whose traceback is in ``train.log`` then, and
+                with status 130 on an interrupt.
+        """
+        try:
+            with _ProgressBar(self) as bar:
+                self._call("before_train")
+                bar.start()
+                self.logger.info("Start training")
+                for self.epoch in range(self.start_epoch, self.max_epoch):
+                    self._run_epoch(bar)
+                synchronize()
+                self._call("after_train")
+        except KeyboardInterrupt:
+            self.logger.error("interrupted; finished epochs are in model/model_last.pth")
+            raise SystemExit(_INTERRUPTED) from None
+        except Exception as error:
+            self.logger.error(traceback.format_exc(), extra=log.FILE_ONLY)
+            self.logger.error(f"training stopped: {short_message(error)}")
+            self.logger.error(f"the traceback is in {self.cfg.save_path}/train.log")
+            raise SystemExit(1) from error
+        finally:
+            if self.writer is not None:
+                self.writer.close()
+            log.close_log_file()
+
+    def _run_epoch(self, bar: "_ProgressBar") -> None:
+        set_seed(derive_seed(self.cfg.seed, get_rank(), self.epoch))
+        self.train_loader.sampler.set_epoch(self.epoch)
+        self.model.train()
+        self.data_iterator = enumerate(self.train_loader)
+        self._call("before_epoch")
+        for self.comm_info["iter"], self.comm_info["input_dict"] in self.data_iterator:
+            self._call("before_step")
+            self.run_step()
+            self._call("after_step")
+            bar.advance()
+        self._call("after_epoch")
+        self.storage.reset_histories()
+        if self.cfg.empty_cache_per_epoch and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _call(self, moment: str) -> None:
+        for hook in self.hooks:
+            getattr(hook, moment)()
+
+    def run_step(self) -> None:
+        """Forward and backward of one batch; an optimizer step when enough gradients are there."""
+        cfg = self.cfg
+        batch = self.comm_info["input_dict"]
+        for key, value in batch.items():
+            if isinstance(value, torch.Tensor):
+                batch[key] = value.to(self.device, non_blocking=True)
+        if self._accumulated == 0:
+            self.optimizer.zero_grad()
+        dtype = _AMP_DTYPE[cfg.amp_dtype]
+        with torch.autocast(self.device.type, dtype=dtype, enabled=cfg.enable_amp):
+            output = self.model(batch)
+            if not isinstance(output, dict) or "loss" not in output:
+                raise TypeError(
+                    f"the model must return a dict with 'loss', got {type(output).__name__}"
+                )
+            loss = output["loss"] / cfg.gradient_accumulation_steps
+        (self.scaler.scale(loss) if cfg.enable_amp else loss).backward()
+        self._accumulated += 1
+        if self._accumulated >= cfg.gradient_accumulation_steps:
+            self._accumulated = 0
+            self._optimizer_step()
+        if cfg.empty_cache and self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.comm_info["model_output_dict"] = output
+
+    def _optimizer_step(self) -> None:
+        amp = self.cfg.enable_amp
+        if amp:
+            self.scaler.unscale_(self.optimizer)
+        if self.cfg.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_grad)
+        if not amp:
+            self.optimizer.step()
+            self.scheduler.step()
+            return
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= scale:  # it shrinks when the step was skipped
+            self.scheduler.step()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def short_message(error: BaseException) -> str:
+    """One line for the console; errors of data-loader workers carry a whole traceback as text."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if lines and "DataLoader worker" in lines[0]:
+        return lines[-1]
+    first = lines[0] if lines else ""
+    return f"{type(error).__name__}: {first}"
+
+
+class _ProgressBar:
+    """A tqdm bar over all batches with the latest loss; nothing if stderr is no terminal."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.bar: Any = None
+
+    def __enter__(self) -> "_ProgressBar":
+        return self
+
+    def start(self) -> None:
+        """Show the bar from the epoch where training (re)starts."""
+        if get_rank() != 0 or not sys.stderr.isatty():
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            self.trainer.logger.warning("tqdm is not installed: there will be no progress bar")
+            return
+        length = len(self.trainer.train_loader)
+        self.bar = tqdm(
+            total=self.trainer.max_epoch * length,
+            initial=self.trainer.start_epoch * length,
+            unit="step",
+            dynamic_ncols=True,
+        )
+        log.set_progress_bar(self.bar)
+
+    def advance(self) -> None:
+        """Count one batch."""
+        if self.bar is None:
+            return
+        histories = self.trainer.storage.histories()
+        if "loss" in histories:
+            self.bar.set_postfix(loss=f"{histories['loss'].val:.4f}", refresh=False)
+        self.bar.update()
+
+    def __exit__(self, *_) -> None:
+        log.set_progress_bar(None)
+        if self.bar is not None:
+            self.bar.close()
