@@ -1,5 +1,6 @@
 """Command line, like python's own: ``python -m dos_plugin.cpu (SCRIPT | -c CODE | -m MODULE)``."""
 
+import importlib.util
 import os
 import runpy
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dos_plugin.cpu import activate
+from dos_plugin.cpu.checkout import find_pointcept
 
 USAGE = "usage: python -m dos_plugin.cpu (SCRIPT | -c CODE | -m MODULE) [ARGUMENTS ...]"
 
@@ -31,27 +33,39 @@ def main(arguments: list[str]) -> None:
         )
 
     activate()
-    # `python -m` has put the working directory first, which is what -c and -m want too, and what
-    # the host asks for with PYTHONPATH=./.
     if first == "-c":
+        _add_host(None)
         sys.argv = ["-c", *rest[1:]]
         module = ModuleType("__main__")
         sys.modules["__main__"] = module
         exec(compile(rest[0], "<string>", "exec"), module.__dict__)
     elif first == "-m":
+        _add_host(None)
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         script = Path(first).resolve()
         sys.argv = arguments
-        sys.path[:0] = [str(script.parent), *_checkout_of(script)]
+        sys.path.insert(0, str(script.parent))
+        _add_host(script)
         runpy.run_path(str(script), run_name="__main__")
 
 
-def _checkout_of(script: Path) -> list[str]:
-    """The checkout a host script lies in, so that it also runs from other directories."""
+def _add_host(script: Path | None) -> None:
+    """Makes the host importable where PYTHONPATH and the working directory do not.
+
+    `python -m` has already put the working directory on sys.path, which is what the host's own
+    instructions get with PYTHONPATH=./ in its checkout.
+
+    Args:
+        script: the script about to run; the checkout it lies in is preferred.
+    """
     package = os.environ.get("DOS_HOST") or "pointcept"
-    return [str(p) for p in script.parents if (p / package / "__init__.py").is_file()][:1]
+    roots = [p for p in script.parents if (p / package / "__init__.py").is_file()] if script else []
+    if roots:
+        sys.path.insert(1, str(roots[0]))
+    elif importlib.util.find_spec(package) is None and (root := find_pointcept()):
+        sys.path.append(str(root))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The table of packages the host imports, and what stands in for them where they are absent.
 
-Packages that the host guards with ``try: import`` (MinkowskiEngine, ocnn, SharedArray, ...) are
-not listed: the host knows how to do without. Neither are those without which nothing runs at all:
-they are in ``REQUIRED``.
+Packages whose absence the host handles itself (MinkowskiEngine, ocnn, ...) are not listed. Neither
+are those without which nothing runs at all: they are in ``REQUIRED``.
 """
 
 from dataclasses import dataclass, field
@@ -97,6 +96,7 @@ PACKAGES = (
     Package("open3d", "pip install open3d"),
     Package("einops", "pip install einops"),
     Package("h5py", "pip install h5py"),
+    Package("SharedArray", "set cache=False in the dataset, or pip install SharedArray"),
     Package(
         "termcolor",
         "pip install termcolor",
