@@ -78,6 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but not that an option is off or absent by default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default is None or action.default is False
+        return action.help if plain else super()._get_help_string(action)
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser; only the chosen command's options are filled in."""
     parser = argparse.ArgumentParser(
@@ -92,7 +100,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
             name,
             help=command.help,
             description=f"{command.help[0].upper()}{command.help[1:]}.",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         if name == chosen and command.module:
             importlib.import_module(command.module).add_arguments(subparser)
