@@ -22,7 +22,7 @@ REQUIRED_KEYS = (
 
 
 class OptionsAction(DictAction):
-    """Parses ``key=value`` pairs: int, float, true/false, None, lists ``a,b`` or ``[a,b]``, tuples ``(a,b)``.
+    """Parses ``key=value``: number, true/false, None, list ``a,b`` or ``[a,b]``, tuple ``(a,b)``.
 
     Two things are kinder than on the real host: ``None`` is None and not a string, and a second
     ``--options`` adds to the first.

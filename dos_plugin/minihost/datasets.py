@@ -18,9 +18,9 @@ from .transforms import Compose
 class DefaultDataset(Dataset):
     """Samples ``<data_root>/<split>/<name>/<asset>.npy``, sorted by path.
 
-    A sample has the assets found among :attr:`VALID_ASSETS` (coord, color, normal as float32 (N, 3);
-    segment, instance as int32 (N,), filled with -1 where the file is missing; the others as
-    stored), and ``name`` and ``split``, the names of its folder and of the folder above.
+    A sample has the assets found among :attr:`VALID_ASSETS` (coord, color, normal as float32
+    (N, 3); segment, instance as int32 (N,), filled with -1 where the file is missing; the others
+    as stored), and ``name`` and ``split``, the names of its folder and of the folder above.
 
     Args:
         split: A folder below ``data_root``, a JSON file below it that lists sample folders
@@ -165,7 +165,7 @@ def _load(path: str) -> np.ndarray:
 
 @DATASETS.register_module()
 class ConcatDataset(Dataset):
-    """Several datasets one after the other, each with its own ``loop``, all repeated ``loop`` times."""
+    """Several datasets in a row, each with its own ``loop``, all repeated ``loop`` times."""
 
     def __init__(self, datasets: list[dict], loop: int = 1) -> None:
         super().__init__()

@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: With status 1 and a short message on a mistake in config, data or checkpoint.
     """
     args = argument_parser().parse_args(argv)
+    os.environ["DOS_HOST"] = "minihost"  # where the plugin registers, also in spawned processes
     if "" not in sys.path:  # configs may import modules from the working folder
         sys.path.insert(0, os.getcwd())
     try:

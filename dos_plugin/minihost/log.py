@@ -1,7 +1,7 @@
 """Logging: lines go to the console and to ``train.log``, and never through a progress bar.
 
-A line may be marked by ``extra=FILE_ONLY`` (long texts, tracebacks) or ``extra=PER_STEP`` (hidden on
-the console while a progress bar shows the same numbers).
+A line may be marked by ``extra=FILE_ONLY`` (long texts, tracebacks) or ``extra=PER_STEP`` (hidden
+on the console while a progress bar shows the same numbers).
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups and learning-rate schedules. Every step here is an optimizer step."""
+"""Optimizers, parameter groups and learning-rate schedules, which count optimizer steps."""
 
 import copy
 import math
@@ -78,8 +78,7 @@ class OneCycleLR(lr_scheduler.OneCycleLR):
         if total_steps * pct_start in (0, 1) or total_steps * pct_start == total_steps:
             raise ValueError(
                 f"pct_start ({pct_start}) x total_steps ({total_steps}) must not be 0, 1 or "
-                "total_steps: a phase of the schedule would have no length; change pct_start, epoch "
-                "or batch_size"
+                "total_steps: a phase would have no length; change pct_start, epoch or batch_size"
             )
         groups = len(optimizer.param_groups)
         if isinstance(max_lr, (list, tuple)) and len(max_lr) != groups:

@@ -1,7 +1,8 @@
 """Random numbers that depend on the seed, the epoch and the sample, and on nothing else.
 
-The real host seeds each data-loader worker once and restores no random state on resume, so a resumed
-run there replays the augmentations of epoch 0. Here every stream is derived instead of continued:
+The real host seeds each data-loader worker once and restores no random state on resume, so a
+resumed run there replays the augmentations of epoch 0. Here every stream is derived instead of
+continued:
 
 - the order of the samples from (seed, epoch), by :class:`EpochSampler`;
 - everything random inside a sample (``random``, ``numpy.random``, torch) from (seed, epoch, index).

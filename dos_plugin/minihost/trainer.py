@@ -81,7 +81,7 @@ class Trainer:
         self.writer = self.build_writer()
 
     def build_model(self) -> nn.Module:
-        """The model on its device, inside DistributedDataParallel if there are several processes."""
+        """The model on its device, in DistributedDataParallel if there are several processes."""
         cfg = self.cfg
         model = build_model(cfg.model).to(self.device)
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -98,7 +98,7 @@ class Trainer:
         )
 
     def build_train_loader(self) -> DataLoader:
-        """Loader of shuffled training batches; incomplete ones are dropped if there is a full one."""
+        """Loader of shuffled batches; an incomplete one is dropped if there is a full one."""
         cfg = self.cfg
         dataset = build_dataset(cfg.data.train)
         sampler = EpochSampler(len(dataset), cfg.seed, get_rank(), get_world_size())
@@ -176,7 +176,8 @@ class Trainer:
                 self._call("before_train")
                 bar.start()
                 self.logger.info("Start training")
-                for self.epoch in range(self.start_epoch, self.max_epoch):
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
                     self._run_epoch(bar)
                 synchronize()
                 self._call("after_train")
@@ -199,7 +200,8 @@ class Trainer:
         self.model.train()
         self.data_iterator = enumerate(self.train_loader)
         self._call("before_epoch")
-        for self.comm_info["iter"], self.comm_info["input_dict"] in self.data_iterator:
+        for step, batch in self.data_iterator:
+            self.comm_info["iter"], self.comm_info["input_dict"] = step, batch
             self._call("before_step")
             self.run_step()
             self._call("after_step")

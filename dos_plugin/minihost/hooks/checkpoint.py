@@ -92,7 +92,7 @@ class CheckpointLoader(HookBase):
         if not cfg.weight:
             if cfg.resume:
                 raise FileNotFoundError(
-                    f"resume=True needs the checkpoint of the run in weight, got weight={cfg.weight!r}"
+                    f"resume=True needs the run's checkpoint in weight, got weight={cfg.weight!r}"
                 )
             trainer.logger.info("No weight to load: training starts from random weights")
             return
@@ -122,8 +122,8 @@ class CheckpointLoader(HookBase):
         steps = checkpoint["scheduler"].get("total_steps", cfg.scheduler.total_steps)
         if steps != cfg.scheduler.total_steps:
             raise ValueError(
-                f"cannot resume from {cfg.weight!r}: its run has {steps} optimizer steps, this "
-                f"config {cfg.scheduler.total_steps} (epoch, batch_size, accumulation or data differ)"
+                f"cannot resume from {cfg.weight!r}: its run has {steps} optimizer steps, this one "
+                f"{cfg.scheduler.total_steps} (epoch, batch_size, accumulation or data differ)"
             )
         try:
             trainer.optimizer.load_state_dict(checkpoint["optimizer"])

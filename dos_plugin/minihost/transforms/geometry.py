@@ -23,7 +23,7 @@ def _shift(coord: np.ndarray, shift) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class CenterShift:
-    """Move the middle of the bounding box to x = y = 0, and its lowest point to z = 0 if ``apply_z``."""
+    """Move the middle of the bounding box to x = y = 0, and its bottom to z = 0 if ``apply_z``."""
 
     def __init__(self, apply_z: bool = True) -> None:
         self.apply_z = apply_z
@@ -63,7 +63,7 @@ class NormalizeCoord:
 
 @TRANSFORMS.register_module()
 class RandomShift:
-    """Move the scene by one uniform amount per axis, within ``shift`` ((low, high) per axis, metres)."""
+    """Move the scene by a uniform amount per axis; ``shift`` is (low, high) per axis, metres."""
 
     def __init__(self, shift=((-0.2, 0.2), (-0.2, 0.2), (0, 0))) -> None:
         self.shift = shift
@@ -170,7 +170,7 @@ class RandomFlip:
 
 @TRANSFORMS.register_module()
 class RandomJitter:
-    """Add Gaussian noise of deviation ``sigma`` metres, cut at ``clip`` metres, to each coordinate."""
+    """Add Gaussian noise of ``sigma`` metres, cut at ``clip`` metres, to each coordinate."""
 
     def __init__(self, sigma: float = 0.01, clip: float = 0.05) -> None:
         if clip <= 0:

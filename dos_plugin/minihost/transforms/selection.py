@@ -1,7 +1,7 @@
 """Transforms that select or reorder points.
 
-They index the keys listed in ``data_dict["index_valid_keys"]`` and no other: a further per-point key
-has to be listed there (by ``Update``) before the first of these transforms.
+They index the keys listed in ``data_dict["index_valid_keys"]`` and no other: a further per-point
+key has to be listed there (by ``Update``) before the first of these transforms.
 """
 
 import random
