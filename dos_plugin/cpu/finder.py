@@ -56,7 +56,7 @@ def install() -> list[str]:
     Returns:
         One line per stand-in.
     """
-    missing, lines = [], []
+    missing, lines = [], _define_torchvision_operators()
     for package in PACKAGES:
         reason = _why_missing(package)
         if reason is None:
@@ -83,10 +83,7 @@ def _why_missing(package: Package) -> str | None:
         _forget(package.name)
         return "useless without CUDA"
     try:
-        if package.name == "torchvision":
-            _import_torchvision()
-        else:
-            importlib.import_module(package.name)
+        importlib.import_module(package.name)
     except _BROKEN as error:
         _forget(package.name)
         message = str(error).partition("\n")[0] or type(error).__name__
@@ -94,23 +91,31 @@ def _why_missing(package: Package) -> str | None:
     return None
 
 
-def _import_torchvision() -> None:
-    """Imports torchvision also where its compiled operators do not load.
+def _define_torchvision_operators() -> list[str]:
+    """Lets an installed torchvision be imported where its compiled operators do not load.
 
     Beside a CPU torch, a CUDA build of torchvision cannot load them, and then stops at describing
     two operators that nobody defined. Their mere definition lets the import go through.
+
+    Returns:
+        One line if they had to be defined.
     """
     import torch
 
+    if importlib.util.find_spec("torchvision") is None:
+        return []
     try:
         importlib.import_module("torchvision")
-    except _BROKEN:
+    except _BROKEN as error:
         _forget("torchvision")
+        if "torchvision::" not in str(error):
+            return []
         library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _KEPT.append(library)
-        importlib.import_module("torchvision")
+        return ["torchvision (compiled operators do not load): nms and qnms named, not computed"]
+    return []
 
 
 # Definitions vanish with the Library object that made them.

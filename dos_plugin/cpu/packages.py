@@ -38,7 +38,9 @@ class Package:
 
 _LAYERS = ("dos_plugin.cpu.layers", ("DropPath", "trunc_normal_"))
 
+# In this order they are tried, so what others import comes first.
 PACKAGES = (
+    Package("torchvision", "pip install the torchvision build that belongs to your torch"),
     Package(
         "pointops",
         "choose a model and hooks that do not need it, or run on a machine with CUDA",
@@ -89,7 +91,6 @@ PACKAGES = (
         "pip install timm",
         {"timm.layers": _LAYERS, "timm.models.layers": _LAYERS},
     ),
-    Package("torchvision", "pip install the torchvision build that belongs to your torch"),
     Package("transformers", "pip install transformers"),
     Package("peft", "pip install peft"),
     Package("wandb", "set enable_wandb=False, or pip install wandb"),
