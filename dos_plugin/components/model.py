@@ -203,12 +203,13 @@ class DOS(HOST.PointModel):
             for pairs in (same_view, cross_view)
         )
         matched = sum(len(s) for s, _, _ in cross_view) / max(1, len(student))
+        feat_std = teacher.std(dim=0, correction=0).mean() if len(teacher) else same.new_zeros(())
         return {
             "loss": 0.5 * same + 0.5 * cross,
             "same_view_loss": same.detach(),
             "cross_view_loss": cross.detach(),
             "cross_matched": same.new_tensor(matched),
-            "feat_std": teacher.std(dim=0, correction=0).mean().nan_to_num(),
+            "feat_std": feat_std,
         }
 
     def embed(

@@ -56,7 +56,7 @@ class PointId:
         finite = np.ones(len(coord), dtype=bool)
         for key in keys:
             if np.issubdtype(data[key].dtype, np.floating):
-                finite &= np.isfinite(data[key]).reshape(len(coord), -1).all(axis=1)
+                finite &= np.isfinite(data[key]).all(axis=tuple(range(1, data[key].ndim)))
         if not finite.all():
             warn_counted(
                 "non-finite points",

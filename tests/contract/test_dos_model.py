@@ -1,0 +1,171 @@
+"""DOS on the host's real backbones. The same assertions hold on every host."""
+
+import pytest
+import torch
+
+from dos_plugin import register  # noqa: F401
+from dos_plugin.components.batch import read_views
+from dos_plugin.host import HOST
+from tests.batches import view_batch
+
+PTV3 = dict(
+    in_channels=2,
+    order=("z", "z-trans", "hilbert", "hilbert-trans"),
+    stride=(2, 2),
+    enc_depths=(1, 1, 1),
+    enc_channels=(16, 32, 64),
+    enc_num_head=(2, 4, 8),
+    enc_patch_size=(32, 32, 32),
+    mlp_ratio=2,
+    drop_path=0.0,
+    shuffle_orders=False,
+    enable_flash=False,
+)
+DECODER = dict(
+    dec_depths=(1, 1), dec_channels=(16, 32), dec_num_head=(2, 4), dec_patch_size=(32, 32)
+)
+SPUNET = dict(
+    type="SpUNet-v1m1",
+    in_channels=2,
+    num_classes=0,
+    channels=(8, 16, 16, 16, 16, 16, 16, 8),
+    layers=(1,) * 8,
+)
+# backbone, channels of its features, up_cast_level, rows per point
+BACKBONES = {
+    "m2 encoder": (dict(PTV3, type="PT-v3m2", enc_mode=True), 96, 1),
+    "m2 encoder, full climb": (dict(PTV3, type="PT-v3m2", enc_mode=True), 112, 2),
+    "m2 decoder": (dict(PTV3, **DECODER, type="PT-v3m2", enc_mode=False), 16, 0),
+    "m1 encoder": (dict(PTV3, type="PT-v3m1", enc_mode=True), 96, 1),
+    "m1 decoder": (dict(PTV3, **DECODER, type="PT-v3m1", enc_mode=False), 16, 0),
+    "SpUNet": (SPUNET, 8, 0),
+}
+
+
+def build(name, **options):
+    torch.manual_seed(0)
+    backbone, channels, level = BACKBONES[name]
+    options = {
+        "backbone": backbone,
+        "backbone_out_channels": channels,
+        "up_cast_level": level,
+        "head": dict(hidden_channels=32, out_channels=16),
+        "num_prototypes": 24,
+        **options,
+    }
+    return HOST.build_model(dict(type="DOS-v1m1", **options)).train()
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_step_gives_finite_gradients_everywhere(name):
+    model = build(name)
+    out = model(view_batch((400, 300)))
+    out["loss"].backward()
+    assert torch.isfinite(out["loss"]) and out["cross_matched"] > 0.3
+    for key, parameter in model.student.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_masked_points_leave_every_student_activation_bitwise_the_same(name):
+    """Other coordinates, cells, features, ids and counts of masked points: the student is blind."""
+    first = view_batch((400, 300))
+    second = {
+        key: value.clone() if torch.is_tensor(value) else value for key, value in first.items()
+    }
+    for view in ("view1", "view2"):
+        hidden = ~second[f"{view}_visible"]
+        count = int(hidden.sum())
+        second[f"{view}_coord"][hidden] += torch.randn(count, 3)
+        second[f"{view}_grid_coord"][hidden] = torch.randint(30, 40, (count, 3))
+        second[f"{view}_feat"][hidden] = torch.randn(count, 2)
+        second[f"{view}_point_id"][hidden] += 5000
+        # and fewer of them: drop every third masked point of the first scene
+        drop = hidden.nonzero().flatten()
+        drop = drop[drop < 400][::3]
+        keep = torch.ones(700, dtype=torch.bool)
+        keep[drop] = False
+        for key in ("coord", "grid_coord", "feat", "point_id", "visible"):
+            second[f"{view}_{key}"] = second[f"{view}_{key}"][keep]
+        second[f"{view}_offset"] = second[f"{view}_offset"] - len(drop)
+
+    def activations(batch):
+        model = build(name)
+        seen = []
+        for module in model.student.modules():
+            module.register_forward_hook(lambda *args: seen.append(args[2]))
+        model(batch)
+        return [out for out in seen if torch.is_tensor(out)]
+
+    before, after = activations(first), activations(second)
+    assert len(before) == len(after) > 5
+    for one, other in zip(before, after):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["m2 encoder", "m2 decoder", "m1 encoder"])
+def test_student_rows_match_teacher_rows_of_the_same_cells(name):
+    """Matching by ids gives what matching by grid coordinates would give in the same view."""
+    model = build(name)
+    batch = view_batch((400, 300))
+    outputs = {}
+    for branch in ("student", "teacher"):
+        getattr(model, branch)["backbone"].register_forward_hook(
+            lambda module, args, out, branch=branch: outputs.__setitem__(branch, out)
+        )
+    student, teacher, same_view, _ = model._embed_and_match(read_views(batch, 1), batch)
+
+    def cells(point, level):
+        for _ in range(level):
+            point = point["pooling_parent"]
+        return torch.cat([point["batch"][:, None], point["grid_coord"]], dim=1)
+
+    level = BACKBONES[name][2]
+    student_cells, teacher_cells = (
+        cells(outputs["student"], level),
+        cells(outputs["teacher"], level),
+    )
+    assert len(student_cells) == len(student) and len(teacher_cells) == len(teacher)
+    pairs = [(s, t) for s, t, _ in same_view]
+    assert sum(len(s) for s, _ in pairs) == len(student)  # every student row has its partner
+    for s, t in pairs:
+        assert torch.equal(student_cells[s], teacher_cells[t])
+
+
+def test_drop_path_of_the_teacher_is_off_and_its_config_untouched():
+    # one order only: PT-v3m2 shuffles its orders at every pooling, also in eval mode
+    backbone = dict(BACKBONES["m2 encoder"][0], drop_path=0.9, order=("z",))
+    model = build("m2 encoder", backbone=backbone, teacher_custom=dict(drop_path=0.0))
+    assert backbone["drop_path"] == 0.9
+    batch = view_batch((400, 300))
+    views = read_views(batch, 1)
+    with torch.no_grad():
+        one, _ = model.embed(model.teacher, views.clouds, 4)
+        two, _ = model.embed(model.teacher, views.clouds, 4)
+    assert torch.equal(one, two)
+
+
+def test_assigned_mass_follows_the_prior_after_some_steps():
+    model = build("m2 encoder")
+    optimizer = torch.optim.AdamW(model.student.parameters(), 1e-3)
+    for step in range(5):
+        optimizer.zero_grad()
+        model(view_batch((400, 300), seed=step))["loss"].backward()
+        optimizer.step()
+    with torch.no_grad():
+        teacher, _ = model.embed(model.teacher, read_views(view_batch(), 1).clouds, 4)
+        prototypes = model.student["prototypes"]().double()
+        # the plan from the definition, in float64
+        kernel = torch.exp(teacher.double() @ prototypes.T / model.teacher_temp)
+        prior = torch.arange(1, 25, dtype=torch.float64) ** -1.3
+        prior /= prior.sum()
+        u = torch.ones(len(teacher), dtype=torch.float64)
+        v = torch.ones(24, dtype=torch.float64)
+        for _ in range(3):
+            u = 1 / len(teacher) / (kernel @ v)
+            v = prior / (kernel.T @ u)
+        plan = u[:, None] * kernel * v
+        ours = model.sinkhorn(teacher, prototypes.float(), model.teacher_temp) * prior
+    torch.testing.assert_close(ours.sum(0), prior, atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(ours, plan, atol=1e-9, rtol=1e-3)
+    assert (ours.sum(1) * len(teacher)).min() > 0.2  # no point is ignored
