@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dos_plugin.features import Scan, ScanSource, extract
 from dos_plugin.probe import LabelledFeatures, ProbeSettings, Scores, knn_probe, linear_probe
-from dos_plugin.runs import Run, load_backbone, open_run, random_backbone
+from dos_plugin.runs import Run, load_backbone, open_run, random_backbone, read_state
 
 SOURCES = {
     "dos": "DOS, student",
@@ -123,13 +123,12 @@ def count_classes(scans: Sequence[Scan], names: Sequence[str] = ()) -> int:
 
 
 def class_names(run: Run, data_root: str | Path | None = None) -> list[str]:
-    """Class names from ``classes.json`` in the data root or ``data.names`` of the config."""
+    """Class names from ``scenes.json`` of synthetic scenes or ``data.names`` of the config."""
     data = run.config.get("data") or {}
     root = Path(data_root or (data.get("train") or {}).get("data_root") or ".")
-    file = root / "classes.json"
+    file = root / "scenes.json"
     if file.is_file():
-        content = json.loads(file.read_text())
-        return [str(name) for name in (content["names"] if "names" in content else content)]
+        return [str(name) for name in json.loads(file.read_text()).get("class_names") or ()]
     return [str(name) for name in data.get("names") or ()]
 
 
@@ -176,8 +175,8 @@ def run(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin probe``."""
     found = open_run(args.run, args.config)
     available = tuple(SOURCES) if found.checkpoint else ("random", "raw")
-    if str(args.run).endswith(".py") is False and found.checkpoint is None and not args.sources:
-        raise FileNotFoundError(f"{args.run}: has no model/model_last.pth yet")
+    if found.checkpoint is None and Path(args.run).is_dir() and not args.sources:
+        read_state(None)  # a folder stands for its trained model; a config file for random weights
     settings = replace(
         ProbeSettings(), seeds=tuple(range(args.seeds)), steps=args.steps, balance=args.balance
     )
