@@ -46,7 +46,8 @@ def clustering_loss(
             log_assignment = torch.log_softmax(feat.to(weight.dtype) @ weight.T / student_temp, 1)
             return -(target * log_assignment).sum()
 
-        total = (student.sum() + weight.sum()) * 0
+        # A zero with a graph, for a rank without points; nothing of it can overflow.
+        total = student[:0].to(weight.dtype).sum() + weight[:0].sum()
         for rows in logits.blocks():
             target = torch.softmax(logits[rows] + bias, dim=1)
             total = total + checkpoint(

@@ -60,10 +60,12 @@ def softmap_loss(
     check_temp("student_temp", student_temp)
     check_temp("teacher_temp", teacher_temp)
     with torch.autocast(student.device.type, enabled=False):
+        # Converted here, so that the gradients of several clouds are added before any rounding.
+        weight = student_prototypes.to(torch.promote_types(student.dtype, torch.float32))
         losses = [
             _SoftmapKL.apply(
                 student[rows],
-                student_prototypes,
+                weight,
                 Logits(teacher[rows], teacher_prototypes, teacher_temp, block_size),
                 sinkhorn,
                 student_temp,
@@ -71,7 +73,8 @@ def softmap_loss(
             )
             for rows in _sets(student, sinkhorn, offset)
         ]
-        total = sum(losses, start=student.sum() * 0)  # with a graph also where no cloud is left
+        # A zero with a graph, for where no cloud is left; nothing of it can overflow.
+        total = sum(losses, start=student[:0].to(weight.dtype).sum() + weight[:0].sum())
         if sinkhorn.scope == "cloud":  # mean over the clouds of all ranks
             filled = sum(1 for rows in _sets(student, sinkhorn, offset) if rows.stop > rows.start)
             count = all_reduce_sum(torch.tensor(float(filled), device=student.device))
@@ -103,11 +106,12 @@ class _SoftmapKL(torch.autograd.Function):
             log_target = torch.log_softmax(teacher_logits[rows] + bias, dim=1) - log_column
             log_softmap = student_logits[rows] - log_sum
             target = log_target.exp()
-            loss += torch.dot(target.flatten(), (log_target - log_softmap).flatten())
+            loss += (log_target - log_softmap).mul_(target).sum()  # pairwise, unlike a dot product
             grad_logits = log_softmap.exp_().sub_(target).mul_(share / student_temp)
             torch.mm(grad_logits, weight, out=grad_student[rows])
             grad_weight.addmm_(grad_logits.T, student[rows].to(weight.dtype))
-        ctx.save_for_backward(grad_student.to(student.dtype), grad_weight.to(prototypes.dtype))
+        ctx.save_for_backward(grad_student, grad_weight)
+        ctx.student_dtype = student.dtype
         return loss * share
 
     @staticmethod
@@ -115,8 +119,9 @@ class _SoftmapKL(torch.autograd.Function):
     def backward(ctx, grad):
         grad_student, grad_weight = ctx.saved_tensors
         return (
-            (grad * grad_student).to(grad_student.dtype),
-            (grad * grad_weight).to(grad_weight.dtype),
+            # Rounded to half precision only after the factor of a gradient scaler.
+            (grad * grad_student).to(ctx.student_dtype),
+            grad * grad_weight,
             None,
             None,
             None,
@@ -160,6 +165,8 @@ def _sets(student: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None) -> Ite
     ends = offset.tolist()
     if (ends[-1] if ends else 0) != len(student):
         raise ValueError(f"offset must end with the number of points {len(student)}, got {ends}")
+    if [0, *ends] != sorted([0, *ends]):
+        raise ValueError(f"offset must be >= 0 and never fall, got {ends}")
     yield from (slice(start, end) for start, end in zip([0, *ends[:-1]], ends))
 
 
@@ -174,3 +181,9 @@ def _check(student: Tensor, teacher: Tensor, *prototypes: Tensor) -> None:
             raise ValueError(
                 f"prototypes must be (K, {student.shape[1]}), got {tuple(weight.shape)}"
             )
+    counts = [len(weight) for weight in prototypes]
+    if len(set(counts)) > 1:
+        raise ValueError(
+            "teacher_prototypes must be as many as student_prototypes, "
+            f"got {counts[0]} and {counts[1]}"
+        )
