@@ -113,8 +113,16 @@ def draw_scan(
                    color=np.array(PALETTE[label]) / 255, label=CLASS_NAMES[label])
             for label in present
         ]  # fmt: skip
-        figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False,
-                      labelcolor="white", fontsize=10, handletextpad=0.1, columnspacing=1.0)  # fmt: skip
+        figure.legend(
+            handles=handles,
+            loc="lower center",
+            ncols=len(handles),
+            frameon=False,
+            labelcolor="white",
+            fontsize=10,
+            handletextpad=0.1,
+            columnspacing=1.0,
+        )
     if title:
         figure.text(0.01, 0.965, title, color="white", fontsize=12)
     path = Path(path)

@@ -90,8 +90,11 @@ class Waves:
         return Waves(number * np.cos(angle), number * np.sin(angle), phase, amplitude)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        # Single precision: far finer than the range noise, and its sine is several times faster.
+        x, y = x.astype(np.float32), y.astype(np.float32)
         total = np.zeros_like(x)
-        for kx, ky, phase, amplitude in zip(self.kx, self.ky, self.phase, self.amplitude):
+        terms = np.stack([self.kx, self.ky, self.phase, self.amplitude], axis=1, dtype=np.float32)
+        for kx, ky, phase, amplitude in terms:
             total += amplitude * np.sin(kx * x + ky * y + phase)
         return total
 

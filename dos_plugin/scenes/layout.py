@@ -224,11 +224,11 @@ def parked_row(build: Builder, street: Street, sign: int) -> None:
 def work_zone(build: Builder, street: Street, sign: int) -> None:
     """A row of cones along a lane or around a spot, with some clutter behind it."""
     rng = build.rng
-    if rng.random() > 0.35:
+    if rng.random() > 0.3:
         return
-    start, step = rng.uniform(-18, 14), rng.uniform(1.2, 2.5)
+    start, step = rng.choice([-1, 1]) * rng.uniform(7, 22), rng.uniform(1.2, 2.5)
     across, drift = sign * (street.width / 2 - rng.uniform(0.4, 1.8)), rng.uniform(-0.12, 0.12)
-    count = rng.integers(4, 9)
+    count = rng.integers(3, 6)
     for number in range(count):
         x, y, heading = street.pose(start + number * step, across - sign * drift * number)
         turned = (x, y, heading + rng.uniform(0, 1.5))
@@ -262,7 +262,7 @@ def kerb_strip(build: Builder, street: Street, sign: int, side: Side) -> None:
         for along in np.arange(-50 + rng.uniform(0, step), 50, step):
             if rng.random() < 0.85:
                 build.add(furniture.tree(rng), spot(along, gap + 0.3), (0.35, 0.35))
-    for _ in range(rng.integers(0, 4)):  # racks
+    for _ in range(rng.integers(0, 3)):  # racks
         along, turn = rng.uniform(-25, 25), rng.choice([0, np.pi / 2]) + rng.normal(0, 0.06)
         for number in range(rng.integers(1, 5)):
             step = 1.9 if turn < 0.8 else 0.7
@@ -271,8 +271,9 @@ def kerb_strip(build: Builder, street: Street, sign: int, side: Side) -> None:
     for _ in range(rng.integers(1, 5)):
         pose = spot(rng.uniform(-NEAR, NEAR), gap + 0.35, rng.choice([0, np.pi]))
         build.add(furniture.clutter(rng), pose, (0.9, 0.6))
-    for _ in range(rng.integers(0, 2)):
-        build.add(things.cone(rng), spot(rng.uniform(-15, 15), gap), (0.2, 0.2), CONE)
+    if rng.random() < 0.4:
+        along = rng.choice([-1, 1]) * rng.uniform(6, 15)
+        build.add(things.cone(rng), spot(along, gap), (0.2, 0.2), CONE)
 
 
 def passers_by(build: Builder, street: Street, sign: int, side: Side) -> None:

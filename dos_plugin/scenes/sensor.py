@@ -23,7 +23,7 @@ class Sensor:
         edges: share of the beams at a depth edge that return a point between the two surfaces.
     """
 
-    columns: int = 1150
+    columns: int = 1080
     reach: float = 70.0
     noise: float = 0.018
     lost: float = 0.012

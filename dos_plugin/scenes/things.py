@@ -115,7 +115,8 @@ def bicycle(rng: np.random.Generator) -> list[Solid]:
     solids += [
         box((0, 0, 0.55 * size), (0.62 * size, 0.06, 0.4 * size), BICYCLE, tone,
             top=(0.8 * size, 0.06), **frame),
-        post((0.5 * size, 0, 0.5 * size), 0.55 * size, 0.035, BICYCLE, tone, rotation=turn_y(-0.25)),
+        post((0.5 * size, 0, 0.5 * size), 0.55 * size, 0.035, BICYCLE, tone,
+             rotation=turn_y(-0.25)),
         box((0.4 * size, 0, 1.04 * size), (0.1, 0.56, 0.07), BICYCLE, 0.3),
         post((-0.2 * size, 0, 0.6 * size), 0.35 * size, 0.035, BICYCLE, tone),
         box((-0.22 * size, 0, 0.97 * size), (0.28, 0.17, 0.09), BICYCLE, 0.15),

@@ -17,7 +17,7 @@ import numpy as np
 from .classes import CLASS_NAMES
 from .sensor import Sensor, generate_scan
 
-VERSION = 1  # raise it with every change of the generator that changes a scan
+VERSION = 2  # raise it with every change of the generator that changes a scan
 FILES = ("coord", "strength", "segment", "instance", "boxes")
 RECORD = "scenes.json"
 PARTIAL = ".incomplete"  # outside the splits: the host takes every entry of a split for a scene
