@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .distributed import all_reduce_sum, world_size
+from .softmap import check_shapes
 from .zipf_sinkhorn import Logits, ZipfSinkhorn, check_temp
 
 
@@ -33,6 +34,7 @@ def clustering_loss(
     Returns:
         Scalar loss, the mean over points.
     """
+    check_shapes(student, teacher, student_prototypes, teacher_prototypes)
     check_temp("student_temp", student_temp)
     check_temp("teacher_temp", teacher_temp)
     with torch.autocast(student.device.type, enabled=False):
@@ -65,7 +67,11 @@ def regression_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Returns:
         Scalar loss, the mean over points.
+
+    Raises:
+        ValueError: If the shapes disagree.
     """
+    check_shapes(student, teacher)
     with torch.autocast(student.device.type, enabled=False):
         total = (2 - 2 * (student.float() * teacher.detach().float()).sum(dim=1)).sum()
         return _mean_over_ranks(total, len(student))

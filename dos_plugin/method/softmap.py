@@ -56,7 +56,7 @@ def softmap_loss(
     Raises:
         ValueError: If shapes disagree, a temperature is not > 0, or the offset is missing.
     """
-    _check(student, teacher, student_prototypes, teacher_prototypes)
+    check_shapes(student, teacher, student_prototypes, teacher_prototypes)
     check_temp("student_temp", student_temp)
     check_temp("teacher_temp", teacher_temp)
     with torch.autocast(student.device.type, enabled=False):
@@ -170,7 +170,8 @@ def _sets(student: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None) -> Ite
     yield from (slice(start, end) for start, end in zip([0, *ends[:-1]], ends))
 
 
-def _check(student: Tensor, teacher: Tensor, *prototypes: Tensor) -> None:
+def check_shapes(student: Tensor, teacher: Tensor, *prototypes: Tensor) -> None:
+    """Raise ValueError unless features are (N, D) both and prototypes (K, D) all."""
     if student.shape != teacher.shape or student.ndim != 2:
         raise ValueError(
             "student and teacher must both be (N, D), "
