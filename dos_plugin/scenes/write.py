@@ -15,12 +15,12 @@ from zlib import crc32
 import numpy as np
 
 from .classes import CLASS_NAMES
+from .folders import drop_partial, write_folder
 from .sensor import Sensor, generate_scan
 
 VERSION = 2  # raise it with every change of the generator that changes a scan
 FILES = ("coord", "strength", "segment", "instance", "boxes")
 RECORD = "scenes.json"
-PARTIAL = ".incomplete"  # outside the splits: the host takes every entry of a split for a scene
 
 
 def scene_name(index: int) -> str:
@@ -67,7 +67,7 @@ def write_scenes(
         "class_names": list(CLASS_NAMES),
     }
     root.mkdir(parents=True, exist_ok=True)
-    _drop_partial(root)
+    drop_partial(root)
     known = _read_record(root)
     if known is None:
         foreign = [str(p) for s in splits if (root / s).is_dir() for p in (root / s).iterdir()]
@@ -92,6 +92,7 @@ def write_scenes(
             if not _complete(root / split / scene_name(index)):
                 jobs.append((root, split, index, int(seed)))
     _run(jobs, workers, progress)
+    drop_partial(root)
     record = settings | {"splits": others | {s: _count(root / s, n) for s, n in splits.items()}}
     _write_record(root, record)
     return record
@@ -112,16 +113,9 @@ def _check(root: Path, splits: dict, seed: int, workers: int) -> None:
 
 
 def write_scene(root: Path, split: str, index: int, seed: int) -> None:
-    """Generate one scene and move it into place."""
+    """Generate one scene and write its folder."""
     scan = generate_scan([seed, crc32(split.encode()), index])
-    partial = root / PARTIAL / f"{os.getpid()}-{split}-{scene_name(index)}"
-    partial.mkdir(parents=True)
-    for name in FILES:
-        np.save(partial / f"{name}.npy", scan[name])
-    target = root / split / scene_name(index)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    write_folder(root, split, scene_name(index), {name: scan[name] for name in FILES})
 
 
 def _run(jobs: list[tuple], workers: int, progress: bool) -> None:
@@ -171,17 +165,6 @@ def _drop_scenes(split: Path, keep: int) -> None:
         index = re.fullmatch(r"scene-(\d{5,})", folder.name)
         if index and int(index[1]) >= keep:
             shutil.rmtree(folder)
-
-
-def _drop_partial(root: Path) -> None:
-    """Remove what interrupted runs left; a run that is still alive keeps its own."""
-    for folder in (root / PARTIAL).glob("*"):
-        try:
-            os.kill(int(folder.name.split("-")[0]), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
-        except PermissionError:
-            continue  # alive, somebody else's
 
 
 def _count(split: Path, scenes: int) -> dict:
