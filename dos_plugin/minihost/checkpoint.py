@@ -35,7 +35,7 @@ def load_checkpoint(path: str, device: torch.device) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"weight: there is no checkpoint file {path!r}")
     # Metrics of the real host are NumPy numbers, which torch does not admit by itself.
-    scalar = np.float64(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     torch.serialization.add_safe_globals(
         [scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
     )

@@ -112,6 +112,10 @@ def _check(cfg: Config) -> None:
         raise ValueError(f"mix_prob must be 0 on the embedded host, got {cfg.mix_prob!r}")
     if not isinstance(cfg.save_path, str) or not cfg.save_path:
         raise ValueError(f"save_path must be the path of a folder, got {cfg.save_path!r}")
+    if cfg.weight and not os.path.isfile(cfg.weight):
+        raise FileNotFoundError(f"weight: there is no checkpoint file {cfg.weight!r}")
+    if cfg.resume and not cfg.weight:
+        raise ValueError(f"resume=True needs the run's checkpoint in weight, got {cfg.weight!r}")
     for key in ("model", "optimizer", "scheduler", "train"):
         if not isinstance(cfg[key], dict) or "type" not in cfg[key]:
             raise ValueError(f"{key} must be a dict with a type, got {cfg[key]!r}")

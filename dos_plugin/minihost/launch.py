@@ -4,7 +4,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -12,24 +11,20 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from .config import argument_parser, config_text, load_config, setup_config, write_text
-from .distributed import get_rank
+from .config import argument_parser, config_text, load_config, setup_config
 from .registry import TRAINERS
 from .trainer import short_message
 
 
 def run_training(cfg: Config, text: str) -> None:
-    """Build the trainer of a loaded config, write ``config.py`` (unless resuming), and train.
+    """Build the trainer of a loaded config, and train.
 
     Args:
         cfg: From :func:`load_config`.
         text: From :func:`config_text`, taken before anything was filled in.
     """
     cfg = setup_config(cfg)
-    trainer = TRAINERS.build({"type": cfg.train.type, "cfg": cfg})
-    if get_rank() == 0 and not cfg.resume:
-        write_text(Path(cfg.save_path) / "config.py", text)
-    trainer.train()
+    TRAINERS.build({"type": cfg.train.type, "cfg": cfg, "config_text": text}).train()
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ import logging
 import sys
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any
 
 FILE_ONLY = {"file_only": True}
 PER_STEP = {"per_step": True}
@@ -19,7 +20,7 @@ _FORMAT = logging.Formatter("[%(asctime)s %(levelname)s] %(message)s")
 class _Console(logging.Handler):
     """Writes to the current ``sys.stderr``, above the progress bar if there is one."""
 
-    bar = None
+    bar: Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
@@ -55,8 +56,10 @@ def start_buffer() -> None:
 
 
 def open_log_file(path: Path, append: bool) -> None:
-    """Write the buffered lines and all later ones to ``path``."""
+    """Write the buffered lines and all later ones to ``path``; nothing if that is done already."""
     logger = get_logger()
+    if any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+        return
     handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(_FORMAT)
     for buffer in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
@@ -76,7 +79,7 @@ def close_log_file() -> None:
             handler.close()
 
 
-def set_progress_bar(bar: object | None) -> None:
+def set_progress_bar(bar: Any) -> None:
     """Tell the console about the tqdm bar it has to write around (None: there is none)."""
     for handler in get_logger().handlers:
         if isinstance(handler, _Console):

@@ -55,9 +55,9 @@ def build_optimizer(
         groups.append({"params": [], **{key: entry[key] for key in _GROUP_KEYS if key in entry}})
     for name, parameter in named_trainable(model):
         matches = (i for i, entry in enumerate(param_dicts, 1) if entry["keyword"] in name)
-        group = next(matches, 0)
-        groups[group]["params"].append(parameter)
-        names[group].append(name)
+        chosen = next(matches, 0)
+        groups[chosen]["params"].append(parameter)
+        names[chosen].append(name)
     for number, group in enumerate(groups):
         keyword = param_dicts[number - 1]["keyword"] if number else "the rest"
         options = {key: value for key, value in group.items() if key != "params"}

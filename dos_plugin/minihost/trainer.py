@@ -1,5 +1,6 @@
 """The training loop."""
 
+import logging
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from . import log
 from .collate import collate_fn, point_collate_fn
+from .config import write_text
 from .distributed import get_rank, get_world_size, synchronize
 from .hooks import HookBase, build_hooks
 from .optim import build_optimizer, build_scheduler
@@ -42,17 +44,23 @@ class Trainer:
     the batches of an epoch are no multiple of ``gradient_accumulation_steps``, gradients are
     carried over the epoch's end, and a resume at that point loses them (a warning says so).
 
+    The folder of the run is touched last, when the hooks have had their ``before_train``: a config,
+    data set or checkpoint at fault leaves log and config of an earlier run as they were.
+
     Args:
         cfg: A config that went through ``load_config`` and ``setup_config``.
+        config_text: What to write to ``config.py`` when training starts (not when it resumes).
 
     Raises:
         ValueError: If the data gives no optimizer step, among others.
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, config_text: str | None = None) -> None:
         log.start_buffer()
         self.cfg = cfg
+        self.config_text = config_text
         self.logger = log.get_logger()
+        self.logger.setLevel(logging.INFO if get_rank() == 0 else logging.ERROR)
         self.device = _device()
         self.epoch = 0
         self.start_epoch = 0
@@ -70,14 +78,11 @@ class Trainer:
         self.val_loader = self.build_val_loader()
         self.optimizer = build_optimizer(cfg.optimizer, self.model, cfg.param_dicts)
         self.scheduler = self.build_scheduler()
-        self.scaler = torch.amp.GradScaler(self.device.type) if cfg.enable_amp else None
+        self.scaler: Any = torch.amp.GradScaler(self.device.type) if cfg.enable_amp else None
         self.hooks: list[HookBase] = build_hooks(cfg.hooks)
         for hook in self.hooks:
             hook.trainer = weakref.proxy(self)
-        # Files are touched last, so that a config that cannot be built leaves an earlier run alone.
         os.makedirs(os.path.join(cfg.save_path, "model"), exist_ok=True)
-        if get_rank() == 0:
-            log.open_log_file(Path(cfg.save_path) / "train.log", append=cfg.resume)
         self.writer = self.build_writer()
 
     def build_model(self) -> nn.Module:
@@ -174,6 +179,7 @@ class Trainer:
         try:
             with _ProgressBar(self) as bar:
                 self._call("before_train")
+                self._open_run()
                 bar.start()
                 self.logger.info("Start training")
                 for epoch in range(self.start_epoch, self.max_epoch):
@@ -185,6 +191,7 @@ class Trainer:
             self.logger.error("interrupted; finished epochs are in model/model_last.pth")
             raise SystemExit(_INTERRUPTED) from None
         except Exception as error:
+            self._open_log(append=True)
             self.logger.error(traceback.format_exc(), extra=log.FILE_ONLY)
             self.logger.error(f"training stopped: {short_message(error)}")
             self.logger.error(f"the traceback is in {self.cfg.save_path}/train.log")
@@ -194,9 +201,20 @@ class Trainer:
                 self.writer.close()
             log.close_log_file()
 
+    def _open_run(self) -> None:
+        resume = self.cfg.resume
+        self._open_log(append=resume)
+        if get_rank() == 0 and self.config_text is not None and not resume:
+            write_text(Path(self.cfg.save_path) / "config.py", self.config_text)
+
+    def _open_log(self, append: bool) -> None:
+        if get_rank() == 0:
+            log.open_log_file(Path(self.cfg.save_path) / "train.log", append)
+
     def _run_epoch(self, bar: "_ProgressBar") -> None:
         set_seed(derive_seed(self.cfg.seed, get_rank(), self.epoch))
-        self.train_loader.sampler.set_epoch(self.epoch)
+        sampler: Any = self.train_loader.sampler
+        sampler.set_epoch(self.epoch)
         self.model.train()
         self.data_iterator = enumerate(self.train_loader)
         self._call("before_epoch")
@@ -266,11 +284,16 @@ def _device() -> torch.device:
 
 def short_message(error: BaseException) -> str:
     """One line for the console; errors of data-loader workers carry a whole traceback as text."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if lines and "DataLoader worker" in lines[0]:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if "DataLoader worker" in lines[0]:
         return lines[-1]
-    first = lines[0] if lines else ""
-    return f"{type(error).__name__}: {first}"
+    speaks_for_itself = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
+    return (
+        lines[0] if isinstance(error, speaks_for_itself) else f"{type(error).__name__}: {lines[0]}"
+    )
 
 
 class _ProgressBar:

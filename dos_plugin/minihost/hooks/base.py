@@ -48,7 +48,9 @@ class ModelHook(HookBase):
         model = self.trainer.model
         if get_world_size() > 1:
             model = model.module
-        self.model = weakref.proxy(model) if isinstance(model, HookBase) else HookBase()
+        self.model: Any = HookBase()
+        if isinstance(model, HookBase):
+            self.model = weakref.proxy(model)
         self.model.trainer = self.trainer
         self.model.before_train()
 

@@ -121,7 +121,7 @@ class RandomRotate:
     def __call__(self, data_dict: dict) -> dict:
         if random.random() > self.p:
             return data_dict
-        rotation = _rotation(self.axis, np.random.uniform(*self.angle) * np.pi)
+        rotation = _rotation(self.axis, float(np.random.uniform(*self.angle)) * np.pi)
         if "coord" in data_dict:
             coord = _coord(data_dict, self)
             center = self.center
@@ -145,7 +145,8 @@ class RandomScale:
 
     def __call__(self, data_dict: dict) -> dict:
         if "coord" in data_dict:
-            factor = np.random.uniform(*self.scale, 3 if self.anisotropic else 1)
+            low, high = self.scale
+            factor = np.random.uniform(low, high, 3 if self.anisotropic else 1)
             coord = data_dict["coord"]
             data_dict["coord"] = coord * factor.astype(coord.dtype)
         return data_dict
