@@ -3,6 +3,7 @@
 usage: python -m dos_plugin.cpu host_backbones.py CASES_IN RESULTS_OUT
 """
 
+import inspect
 import sys
 
 import torch
@@ -54,8 +55,15 @@ def run(model, batch, seed=7):
     )
 
 
+def arguments(cls):
+    """Names and defaults of the constructor's arguments."""
+    found = inspect.signature(cls.__init__).parameters.items()
+    required = inspect.Parameter.empty
+    return {k: "required" if p.default is required else p.default for k, p in found if k != "self"}
+
+
 def main(cases_in, results_out):
-    from pointcept.models.builder import build_model
+    from pointcept.models.builder import MODELS, build_model
 
     cases = torch.load(cases_in)
     results = {}
@@ -68,7 +76,9 @@ def main(cases_in, results_out):
         results[name] = dict(
             state=state, frozen=frozen, order=order, **run(model, case["batch"])
         )
-    torch.save(results, results_out)
+    kinds = ("PT-v3m1", "PT-v3m2", "SpUNet-v1m1")
+    signatures = {kind: arguments(MODELS.get(kind)) for kind in kinds}
+    torch.save(dict(results=results, signatures=signatures), results_out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dos_plugin.minihost.point import Point, offset2bincount
+from dos_plugin.minihost.serialization import check_grid
 
 
 def check_input(
@@ -20,7 +21,8 @@ def check_input(
         keys: Keys that must be there beside ``grid_coord`` and ``offset`` (or ``batch``).
 
     Raises:
-        ValueError: for a missing key, wrong shapes, offsets that do not fit, or an empty cloud.
+        ValueError: for a missing key, wrong shapes, offsets that do not fit, an empty cloud, or
+            cells that are negative or too large.
     """
     missing = [key for key in keys if key not in data]
     if "offset" not in data and "batch" not in data:
@@ -40,11 +42,12 @@ def check_input(
             f"{name}: every cloud of a batch needs a point; cloud(s) {empty} have none "
             f"(offset {point.offset.tolist()})"
         )
-    for key in ("coord", "grid_coord", "batch", "mask"):
-        if key in point and len(point[key]) != len(feat):
-            raise ValueError(f"{name}: {key} has {len(point[key])} rows, feat has {len(feat)}")
     if int(point.offset[-1]) != len(feat):
         raise ValueError(
             f"{name}: offset ends at {int(point.offset[-1])}, but feat has {len(feat)} rows"
         )
+    for key in ("coord", "grid_coord", "batch", "mask"):
+        if key in point and len(point[key]) != len(feat):
+            raise ValueError(f"{name}: {key} has {len(point[key])} rows, feat has {len(feat)}")
+    check_grid(point.grid_coord, len(counts))
     return point
