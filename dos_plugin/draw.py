@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-UNLABELLED = (205, 205, 205)
+# Scans are drawn on near-black, where thin and far things stay visible.
+BACKGROUND = (13, 16, 23)
+UNLABELLED = (86, 90, 100)
 
-# Colours for data sets without a palette of their own; distinct on a white background.
+# Colours for data sets without a palette of their own.
 FALLBACK_PALETTE = tuple(
-    tuple(int(255 * c) for c in colorsys.hsv_to_rgb((i * 0.618034) % 1, 0.75 - 0.25 * (i % 2), 0.8))
+    tuple(round(255 * c) for c in colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.75 - i % 2 / 4, 0.95))
     for i in range(64)
 )
 
@@ -58,7 +60,7 @@ def perspective(ground: float = -1.8) -> Camera:
 def render(
     coord: np.ndarray, colour: np.ndarray, camera: Camera, width: int = 960, height: int = 600
 ) -> np.ndarray:
-    """Draw points on white.
+    """Draw points on a dark ground.
 
     Args:
         coord: (N, 3) metres.
@@ -78,7 +80,7 @@ def render(
     scale = 2  # drawn twice as large and averaged, against jagged edges
     depth, index = _depth_buffer(coord, camera, width * scale, height * scale)
     hit = index >= 0
-    image = np.full((*depth.shape, 3), 255.0)
+    image = np.tile(np.array(BACKGROUND, dtype=np.float64), (*depth.shape, 1))
     image[hit] = colour[index[hit]]
     image[hit] *= _eye_dome_light(depth, hit)[hit][:, None]
     image = image.reshape(height, scale, width, scale, 3).mean(axis=(1, 3))
@@ -98,8 +100,8 @@ def component_colours(feat: np.ndarray, components: np.ndarray, mean: np.ndarray
     values = (feat - mean) @ components.T
     low, high = np.percentile(values, [1, 99], axis=0)
     values = np.clip((values - low) / np.maximum(high - low, 1e-9), 0, 1)
-    # On white, light colours vanish: keep the brightest a bit below it.
-    return (25 + 205 * values).round().astype(np.uint8)
+    # The darkest colour stays clear of the background.
+    return (50 + 205 * values).round().astype(np.uint8)
 
 
 def principal_components(feat: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +121,8 @@ def principal_components(feat: np.ndarray, count: int = 3) -> tuple[np.ndarray, 
 def index_colours(index: np.ndarray) -> np.ndarray:
     """(N, 3) uint8 colours of arbitrary numbers: neighbouring numbers get far apart hues."""
     kinds, place = np.unique(index, return_inverse=True)
-    hue, value = (kinds * 0.6180339887) % 1, 0.55 + 0.35 * ((kinds * 0.7548776662) % 1)
-    table = np.array([colorsys.hsv_to_rgb(h, 0.8, v) for h, v in zip(hue, value)])
+    hue, value = (kinds * 0.6180339887) % 1, 0.65 + 0.35 * ((kinds * 0.7548776662) % 1)
+    table = np.array([colorsys.hsv_to_rgb(h, 0.7, v) for h, v in zip(hue, value)])
     return (255 * table).round().astype(np.uint8).reshape(-1, 3)[place.ravel()]
 
 

@@ -94,6 +94,16 @@ def read_state(checkpoint: str | Path | None) -> dict[str, Tensor]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or is no checkpoint of the host.
     """
+    state = _read_checkpoint(checkpoint)["state_dict"]
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def read_epoch(checkpoint: str | Path) -> int:
+    """Finished epochs of a checkpoint; errors as :func:`read_state`."""
+    return int(_read_checkpoint(checkpoint).get("epoch") or 0)
+
+
+def _read_checkpoint(checkpoint: str | Path | None) -> Mapping[str, Any]:
     if checkpoint is None or not Path(checkpoint).is_file():
         raise FileNotFoundError(
             f"{checkpoint or 'model/model_last.pth'}: no checkpoint there, has the run finished "
@@ -109,7 +119,7 @@ def read_state(checkpoint: str | Path | None) -> dict[str, Tensor]:
         raise ValueError(
             f"{checkpoint}: holds no 'state_dict', expected a checkpoint of the host's trainer"
         )
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return content
 
 
 def load_backbone(run: Run, branch: Branch = "student") -> nn.Module:
