@@ -109,10 +109,10 @@ def sort_codes(code: Tensor) -> tuple[Tensor, Tensor]:
     return order, torch.empty_like(order).scatter_(1, order, rows)
 
 
-def shuffle_curves(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Permute the first dimension of all tensors alike, with torch's global random generator."""
-    perm = torch.randperm(len(tensors[0]))
-    return tuple(t[perm.to(t.device)] for t in tensors)
+def shuffle_curves(code: Tensor, order: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Permute the k curves (rows) of all three alike, with torch's global random generator."""
+    perm = torch.randperm(len(code)).to(code.device)
+    return code[perm], order[perm], inverse[perm]
 
 
 @torch.no_grad()

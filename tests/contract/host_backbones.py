@@ -50,9 +50,7 @@ def run(model, batch, seed=7):
     torch.manual_seed(seed)
     with torch.no_grad():
         evaluated = levels(model(dict(batch)))
-    return dict(
-        drops=drop_probs, train=trained, eval=evaluated, grads=grads, state_after=state
-    )
+    return dict(drops=drop_probs, train=trained, eval=evaluated, grads=grads, state_after=state)
 
 
 def arguments(cls):
@@ -73,9 +71,7 @@ def main(cases_in, results_out):
         state = {key: value.clone() for key, value in model.state_dict().items()}
         frozen = [key for key, p in model.named_parameters() if not p.requires_grad]
         order = [key for key, _ in model.named_parameters()]
-        results[name] = dict(
-            state=state, frozen=frozen, order=order, **run(model, case["batch"])
-        )
+        results[name] = dict(state=state, frozen=frozen, order=order, **run(model, case["batch"]))
     kinds = ("PT-v3m1", "PT-v3m2", "SpUNet-v1m1")
     signatures = {kind: arguments(MODELS.get(kind)) for kind in kinds}
     torch.save(dict(results=results, signatures=signatures), results_out)

@@ -215,6 +215,17 @@ def test_attention_is_softmax_of_scaled_products_in_patches(upcast):
     torch.testing.assert_close(own, expected)
 
 
+def test_upcast_attention_is_computed_in_float32():
+    torch.manual_seed(0)
+    layer = attention.PatchAttention(8, 2, 16, enable_flash=False, upcast_softmax=False).bfloat16()
+    point = Point(collate(cloud(16, 0)))
+    point.serialization("z")
+    x = torch.randn(16, 8).bfloat16()
+    q, k, v = layer.qkv(x).float().view(16, 3, 2, 4).permute(1, 2, 0, 3)
+    mixed = ((q @ k.transpose(1, 2) / 2).softmax(-1) @ v).transpose(0, 1).reshape(16, 8)
+    assert torch.equal(layer(x, point), layer.proj(mixed.bfloat16()))
+
+
 # --- spconv on a CPU
 
 
@@ -266,9 +277,7 @@ def test_sparse_convolutions_match_dense_ones_in_values_and_gradients(kind, trai
         coarse = F.max_pool3d(occupied.double(), 2)
         out = up(out)
         assert torch.equal(out.indices.long(), index)
-        full = F.conv_transpose3d(
-            full * coarse, kernel(up).transpose(0, 1), up.bias, stride=2
-        )
+        full = F.conv_transpose3d(full * coarse, kernel(up).transpose(0, 1), up.bias, stride=2)
         layers.append(up)
     where = out.indices.long()
     expected = full.permute(0, 2, 3, 4, 1)[tuple(where.T)]
@@ -514,6 +523,12 @@ def test_ptv3_needs_coord_and_matching_stage_lengths():
         build("PT-v3m1", pdnorm_bn=True)
     with pytest.raises(ValueError, match="layers"):
         build("SpUNet-v1m1", layers=(1, 1, 1))
+
+
+def test_m1_refuses_to_pool_more_often_than_the_cloud_is_wide():
+    tiny = cloud(8, 0, extent=(2, 2, 2))
+    with pytest.raises(ValueError, match="stride"):
+        build("PT-v3m1", stride=(4, 2))(collate(tiny))
 
 
 # --- names for export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -163,9 +164,9 @@ class PatchAttention(nn.Module):
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
     ) -> Tensor:
-        if not self.upcast or q.dtype == torch.float64:
-            return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=self.scale)
+        attend = partial(F.scaled_dot_product_attention, dropout_p=dropout, scale=self.scale)
+        if not self.upcast or q.dtype not in (torch.float16, torch.bfloat16):
+            return attend(q, k, v, attn_mask=bias)
+        bias = None if bias is None else bias.float()
         with torch.autocast(q.device.type, enabled=False):
-            high = [None if t is None else t.float() for t in (q, k, v, bias)]
-            out = F.scaled_dot_product_attention(*high, dropout, scale=self.scale)
-        return out.to(q.dtype)
+            return attend(q.float(), k.float(), v.float(), attn_mask=bias).to(q.dtype)

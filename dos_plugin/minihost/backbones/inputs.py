@@ -9,9 +9,7 @@ from dos_plugin.minihost.point import Point, offset2bincount
 from dos_plugin.minihost.serialization import check_grid
 
 
-def check_input(
-    data: Mapping[str, Any], in_channels: int, name: str, keys: Sequence[str]
-) -> Point:
+def check_input(data: Mapping[str, Any], in_channels: int, name: str, keys: Sequence[str]) -> Point:
     """Make a Point of a batch and check it.
 
     Args:

@@ -36,7 +36,8 @@ class _PointTransformerV3(nn.Module):
     """
 
     name: str
-    pooling: type[nn.Module]
+    pooling: Any
+    in_channels: int
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class _PointTransformerV3(nn.Module):
 
         def blocks(sizes: Mapping[str, Sequence[int]], s: int, drops: list[float]) -> Any:
             for i, drop in enumerate(drops):
-                yield f"block{i}", Block(
+                made = Block(
                     channels=sizes["channels"][s],
                     num_heads=sizes["num_head"][s],
                     patch_size=sizes["patch_size"][s],
@@ -74,6 +75,7 @@ class _PointTransformerV3(nn.Module):
                     order_index=i % len(self.order),
                     **block,
                 )
+                yield f"block{i}", made
 
         widths = enc["channels"]
         drops = torch.linspace(0, drop_path, sum(enc["depths"])).split(list(enc["depths"]))

@@ -10,33 +10,38 @@ from typing import Any
 import spconv.pytorch as spconv
 import torch
 from torch import Tensor, nn
-from torch_pointcloud.layers.spconv_blocks import SparseBasicBlock
 
 from dos_plugin.minihost.backbones.inputs import check_input
 
 _norm = partial(nn.BatchNorm1d, eps=1e-3, momentum=0.01)
 
 
-class ResidualBlock(SparseBasicBlock):
-    """torch-pointcloud's residual block, its norms named as in the real host."""
+class ResidualBlock(spconv.SparseModule):
+    """Two 3x3x3 convolutions on the cells of the input and a residual, projected if need be."""
 
     def __init__(self, in_channels: int, out_channels: int, indice_key: str) -> None:
-        super().__init__(in_channels, out_channels, indice_key=indice_key, norm=_norm)
-        # Registered anew, so that the parameters come in the host's order too.
-        self.bn1 = self._modules.pop("norm1")
-        self.conv2 = self._modules.pop("conv2")
-        self.bn2 = self._modules.pop("norm2")
+        super().__init__()
+        self.proj = spconv.SparseSequential(nn.Identity())
+        if in_channels != out_channels:
+            pointwise = spconv.SubMConv3d(in_channels, out_channels, 1, bias=False)
+            self.proj = spconv.SparseSequential(pointwise, _norm(out_channels))
+        self.conv1 = _conv3(in_channels, out_channels, indice_key)
+        self.bn1 = _norm(out_channels)
+        self.conv2 = _conv3(out_channels, out_channels, indice_key)
+        self.bn2 = _norm(out_channels)
 
-    @property
-    def norm1(self) -> nn.Module:
-        return self.bn1
-
-    @property
-    def norm2(self) -> nn.Module:
-        return self.bn2
+    def forward(self, x: spconv.SparseConvTensor) -> spconv.SparseConvTensor:
+        out = self.conv1(x)
+        out = self.conv2(out.replace_feature(self.bn1(out.features).relu()))
+        residual = self.proj(x).features
+        return out.replace_feature((self.bn2(out.features) + residual).relu())
 
 
-def _conv_norm_relu(conv: nn.Module) -> nn.Module:
+def _conv3(in_channels: int, out_channels: int, indice_key: str) -> nn.Module:
+    return spconv.SubMConv3d(in_channels, out_channels, 3, bias=False, indice_key=indice_key)
+
+
+def _conv_norm_relu(conv: Any) -> nn.Module:
     return spconv.SparseSequential(conv, _norm(conv.out_channels), nn.ReLU())
 
 
