@@ -88,12 +88,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
         workers=args.workers,
     )
     if args.quick:
-        small = ("epoch=4", "eval_epoch=4", "data.train.loop=1")
+        small = ("epoch=3", "eval_epoch=3")
         plan |= dict(
-            splits=dict(train=12, val=4),
+            splits=dict(train=8, val=3),
             options=(*small, *args.options),
             probe=ProbeSettings(seeds=(0, 1), steps=100, knn_bank=2000, knn_queries=1000),
-            probe_scans=(12, 4),
+            probe_scans=(8, 3),
         )
     return Plan(**plan)
 

@@ -43,7 +43,7 @@ class Camera:
     point_size: float = 0.16
 
 
-def birds_eye(span: float = 80.0) -> Camera:
+def birds_eye(span: float = 64.0) -> Camera:
     """From above, x to the right; ``span`` metres wide."""
     return Camera((0.0, 0.0, 100.0), (0.0, 0.0, 0.0), span=span, point_size=span / 250)
 

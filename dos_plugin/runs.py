@@ -168,10 +168,13 @@ def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
         backbone.update(model.get("teacher_custom") or {})
     if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
         backbone["drop_path"] = 0.0
-    if str(backbone["type"]).startswith("PT-v3"):
-        # Curves are permuted in eval mode too: two passes would give two results.
-        backbone["shuffle_orders"] = False
-    return active_host().build_model(backbone)
+    built = active_host().build_model(backbone)
+    # PTv3 permutes its curves in eval mode too, at its input and (whatever its option says) at
+    # every pooling: two passes would give two results.
+    for module in built.modules():
+        if isinstance(getattr(module, "shuffle_orders", None), bool):
+            module.shuffle_orders = False
+    return built
 
 
 def branch_state(
