@@ -528,7 +528,7 @@ def test_ptv3_needs_coord_and_matching_stage_lengths():
 def test_m1_refuses_to_pool_more_often_than_the_cloud_is_wide():
     tiny = cloud(8, 0, extent=(2, 2, 2))
     with pytest.raises(ValueError, match="stride"):
-        build("PT-v3m1", stride=(4, 2))(collate(tiny))
+        build("PT-v3m1", stride=(4, 2)).eval()(collate(tiny))
 
 
 # --- names for export
