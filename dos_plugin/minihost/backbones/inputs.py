@@ -48,4 +48,6 @@ def check_input(data: Mapping[str, Any], in_channels: int, name: str, keys: Sequ
         if key in point and len(point[key]) != len(feat):
             raise ValueError(f"{name}: {key} has {len(point[key])} rows, feat has {len(feat)}")
     check_grid(point.grid_coord, len(counts))
+    # Pooling packs batch and cells into 64 bits.
+    point.grid_coord, point.batch = point.grid_coord.long(), point.batch.long()
     return point
