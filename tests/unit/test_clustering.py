@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from references import clustering_loss_reference, double_leaf, relative_error, unit_rows
 
 from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss
+from tests.references import clustering_loss_reference, double_leaf, relative_error, unit_rows
 
 TEMPS = 0.1, 0.06
 

@@ -13,7 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from references import (
+
+from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss, softmap_loss
+from dos_plugin.method.distributed import all_reduce_logsumexp, all_reduce_sum, world_size
+from tests.references import (
     clustering_loss_reference,
     double_leaf,
     relative_error,
@@ -21,9 +24,6 @@ from references import (
     target_reference,
     unit_rows,
 )
-
-from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss, softmap_loss
-from dos_plugin.method.distributed import all_reduce_logsumexp, all_reduce_sum, world_size
 
 WORLD, K, D, TEMPS = 2, 12, 8, (0.1, 0.06)
 

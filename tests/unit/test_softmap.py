@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
-from references import (
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dos_plugin.method import ZipfSinkhorn, dense_softmap_loss, softmap_loss
+from tests.references import (
     double_leaf,
     relative_error,
     softmap_loss_reference,
@@ -12,9 +15,6 @@ from references import (
     target_reference,
     unit_rows,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from dos_plugin.method import ZipfSinkhorn, dense_softmap_loss, softmap_loss
 
 STUDENT_TEMP, TEACHER_TEMP, CHANNELS = 0.1, 0.05, 16
 

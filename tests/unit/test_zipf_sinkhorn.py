@@ -6,9 +6,9 @@ import numpy as np
 import ot
 import pytest
 import torch
-from references import prior_reference, target_reference, unit_rows
 
 from dos_plugin.method import ZipfSinkhorn, zipf_prior, zipf_sinkhorn
+from tests.references import prior_reference, target_reference, unit_rows
 
 INF, NAN = math.inf, math.nan
 
