@@ -110,7 +110,7 @@ def draw_scan(
         present = [label for label in np.unique(segment) if label >= 0]
         handles = [
             Line2D([], [], marker="o", linestyle="", markersize=8,
-                   color=np.array(PALETTE[label]) / 255, label=CLASS_NAMES[label])
+                   color="#{:02x}{:02x}{:02x}".format(*PALETTE[label]), label=CLASS_NAMES[label])
             for label in present
         ]  # fmt: skip
         figure.legend(

@@ -91,12 +91,9 @@ class Waves:
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         # Single precision: far finer than the range noise, and its sine is several times faster.
-        x, y = x.astype(np.float32), y.astype(np.float32)
-        total = np.zeros_like(x)
-        terms = np.stack([self.kx, self.ky, self.phase, self.amplitude], axis=1, dtype=np.float32)
-        for kx, ky, phase, amplitude in terms:
-            total += amplitude * np.sin(kx * x + ky * y + phase)
-        return total
+        kx, ky, phase, amplitude = np.array(list(vars(self).values()), np.float32)
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        return np.sin(np.multiply.outer(x, kx) + np.multiply.outer(y, ky) + phase) @ amplitude
 
 
 @dataclass(frozen=True)
@@ -131,8 +128,8 @@ class Ground:
         gap = np.abs(across) - self.streets[0].width / 2
         for street in self.streets[1:]:
             gap = np.minimum(gap, np.abs(street.coordinates(x, y)[1]) - street.width / 2)
-        pairs = zip(vars(self.left).values(), vars(self.right).values())
-        return gap, *(np.where(across > 0, a, b) for a, b in pairs)
+        sides = np.array([list(vars(side).values()) for side in (self.right, self.left)])
+        return gap, *sides[(across > 0).astype(np.int64)].T
 
     def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Height of the ground at world points, metres."""
@@ -141,9 +138,10 @@ class Ground:
         level += self.kerb * np.clip(gap / KERB_RAMP, 0, 1)
         behind = gap - verge - walk
         level += bank * np.clip(behind, 0, bank_end)
-        soft = (beyond == TERRAIN) & (behind > 0) | (gap > 0) & (gap < verge)
-        if soft.any():
-            level[soft] += self.roughness(x[soft], y[soft])
+        # A paved yard lies as low as the road: the sidewalk is a raised strip between the two.
+        level -= np.where(beyond == ROAD, self.kerb * np.clip(behind / KERB_RAMP, 0, 1), 0)
+        soft = np.flatnonzero((beyond == TERRAIN) & (behind > 0) | (gap > 0) & (gap < verge))
+        level[soft] += self.roughness(x[soft], y[soft])
         return level
 
     def label(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -156,8 +154,9 @@ class Ground:
     def normal(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Unit normals (N, 3) by central differences over 10 cm."""
         step = 0.05
-        dx = (self.height(x + step, y) - self.height(x - step, y)) / (2 * step)
-        dy = (self.height(x, y + step) - self.height(x, y - step)) / (2 * step)
+        around = np.concatenate([x + step, x - step, x, x])
+        levels = self.height(around, np.concatenate([y, y, y + step, y - step])).reshape(4, -1)
+        dx, dy = (levels[0] - levels[1]) / (2 * step), (levels[2] - levels[3]) / (2 * step)
         normal = np.stack([-dx, -dy, np.ones_like(dx)], axis=1)
         return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
@@ -169,9 +168,9 @@ class Ground:
             rays: (R, 3) unit directions.
             reach: farthest distance to look at, metres.
         """
-        met = np.full(len(rays), np.inf)
-        # A step that no slope up to `steepest` can cross; kerbs are caught by the bracket below.
-        steepest = 0.2
+        before, after = np.zeros(len(rays)), np.full(len(rays), np.inf)
+        # A step that no slope up to `steepest` can cross; kerbs are caught by the bracket.
+        steepest = 0.1
         index = np.flatnonzero(rays[:, 2] < 0.12)
         near = np.zeros(len(index))
         far = np.full(len(index), 1.0)
@@ -180,16 +179,18 @@ class Ground:
             x, y = origin[0] + far * d[:, 0], origin[1] + far * d[:, 1]
             above = origin[2] + far * d[:, 2] - self.height(x, y)
             hit = above <= 0
-            if hit.any():
-                met[index[hit]] = self._bisect(origin, d[hit], near[hit], far[hit])
+            before[index[hit]], after[index[hit]] = near[hit], far[hit]
             keep = ~hit & (far < reach)
             index, above, near = index[keep], above[keep], far[keep]
             step = above / np.maximum(steepest - d[keep, 2], 0.02)
-            far = np.minimum(near + np.clip(step, 0.05 + 0.01 * near, 8.0), reach)
+            far = np.minimum(near + np.clip(step, 0.1 + 0.015 * near, 6.0), reach)
+        met = np.full(len(rays), np.inf)
+        hit = np.isfinite(after)
+        met[hit] = self._bisect(origin, rays[hit], before[hit], after[hit])
         return met
 
     def _bisect(self, origin, d, near, far) -> np.ndarray:
-        for _ in range(9):
+        for _ in range(8):
             middle = 0.5 * (near + far)
             x, y = origin[0] + middle * d[:, 0], origin[1] + middle * d[:, 1]
             below = origin[2] + middle * d[:, 2] <= self.height(x, y)

@@ -145,7 +145,7 @@ def draw_ground(rng: np.random.Generator) -> tuple[Ground, list[str]]:
         kerb=rng.uniform(0.1, 0.18),
         slope=(rng.normal(0, 0.02), rng.normal(0, 0.015)),
         swell=Waves.draw(rng, (50, 150), 0.02, 3),
-        roughness=Waves.draw(rng, (0.7, 3.5), 0.06, 6),
+        roughness=Waves.draw(rng, (0.7, 3.5), 0.075, 6),
     )
     return ground, styles
 

@@ -20,6 +20,7 @@ class Sensor:
         reach: farthest return, metres.
         noise: standard deviation of the range, metres.
         lost: share of the returns lost for no reason.
+        grass: mean height at which blades of grass stop a beam, metres.
         edges: share of the beams at a depth edge that return a point between the two surfaces.
     """
 
@@ -27,6 +28,7 @@ class Sensor:
     reach: float = 70.0
     noise: float = 0.018
     lost: float = 0.012
+    grass: float = 0.03
     edges: float = 0.08
 
     def elevations(self) -> np.ndarray:
@@ -79,6 +81,9 @@ def scan(scene: Scene, sensor: Sensor, rng: np.random.Generator) -> dict[str, np
     normal = scene.ground.normal(spot[:, 0], spot[:, 1])
     cosine[flat] = np.abs((normal * world[flat]).sum(1))
     reflectivity[flat] = _paving(scene, label[flat], spot, rng)
+    # Grass stops a beam a little before the soil, the earlier the flatter the beam.
+    early = rng.exponential(sensor.grass, len(flat)) / np.maximum(cosine[flat], 0.1)
+    distance[flat] -= np.where(label[flat] == TERRAIN, np.minimum(early, 0.5), 0)
 
     strength = reflectivity * (0.35 + 0.65 * np.sqrt(cosine)) / (1 + (distance / 80) ** 2)
     strength *= np.exp(rng.normal(0, 0.22, len(rays)))

@@ -18,7 +18,7 @@ from .classes import CLASS_NAMES
 from .folders import drop_partial, write_folder
 from .sensor import Sensor, generate_scan
 
-VERSION = 2  # raise it with every change of the generator that changes a scan
+VERSION = 3  # raise it with every change of the generator that changes a scan
 FILES = ("coord", "strength", "segment", "instance", "boxes")
 RECORD = "scenes.json"
 
