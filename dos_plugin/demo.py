@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
@@ -26,6 +27,8 @@ from dos_plugin.shipped import config_path
 
 CONFIG = "pretrain-dos-v1m1-9-demo"
 STATE = "demo.json"
+
+NEEDED = ("mmengine", "torch_pointcloud", "spconv", "tensorboardX", "matplotlib", "jinja2", "tqdm")
 
 # Files of a run that a new run in the same folder replaces.
 OF_A_RUN = ("config.py", "train.log", "model", "report", STATE)
@@ -103,6 +106,9 @@ def run(args: argparse.Namespace) -> int:
     # The demo runs on the embedded host even where the real one is importable.
     os.environ["DOS_HOST"] = "minihost"
     plan = make_plan(args)
+    for package in NEEDED:  # now, and not after ten minutes of training
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     try:
         return _run(plan)
     except KeyboardInterrupt:
