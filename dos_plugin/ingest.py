@@ -204,7 +204,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``dos-plugin ingest`` to a parser."""
     parser.add_argument("files", nargs="+", metavar="FILES", help="files, folders or patterns")
     parser.add_argument("--out", required=True, metavar="ROOT", help="data root to write to")
-    parser.add_argument("--split", default="train", help="folder below ROOT (default: train)")
+    parser.add_argument("--split", default="train", help="folder below ROOT")
     parser.add_argument(
         "--strength-scale",
         type=float,

@@ -7,7 +7,11 @@ from .cli import HELP, add_arguments, run
 
 def main() -> int:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m dos_plugin.scenes", description=HELP)
+    parser = argparse.ArgumentParser(
+        prog="python -m dos_plugin.scenes",
+        description=f"{HELP[0].upper()}{HELP[1:]}.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add_arguments(parser)
     return run(parser.parse_args())
 

@@ -14,22 +14,24 @@ HELP = "write synthetic street scans in the host's on-disk layout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the generator's arguments to a parser."""
     parser.add_argument("root", metavar="ROOT", help="folder to write to")
-    parser.add_argument("--train", type=int, default=160, help="training scans (default: 160)")
-    parser.add_argument("--val", type=int, default=40, help="validation scans (default: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all scans (default: 0)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--train", type=int, default=160, help="training scans")
+    parser.add_argument("--val", type=int, default=40, help="validation scans")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all scans")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--picture", metavar="FILE", help="also draw a scan to this PNG file")
     parser.add_argument(
         "--picture-scene",
         metavar="SPLIT/INDEX",
         default=None,
-        help="which scan to draw (default: the first one)",
+        help="which scan to draw instead of the first one",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Generate, print the share of each class, draw; returns the exit status."""
     try:
+        if args.picture_scene and not args.picture:
+            raise ValueError("--picture-scene: needs --picture FILE to draw to")
         splits = {"train": args.train, "val": args.val}
         record = write_scenes(args.root, splits, args.seed, args.workers)
         print_table(record)

@@ -172,6 +172,9 @@ def test_command_line_and_picture(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [*argv, "--seed", "-3"])
     assert main() == 2
     assert "seed: -3" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*argv, "--picture-scene", "val/0"])
+    assert main() == 2
+    assert "--picture-scene: needs --picture" in capsys.readouterr().err
 
 
 def test_picture_shows_the_colours_of_classes(tmp_path):
