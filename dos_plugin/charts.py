@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -18,7 +19,7 @@ from dos_plugin.scalars import Curve, smooth
 
 BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d9730d", "#2f8f5b", "#8a8f98"
 
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
@@ -100,7 +101,7 @@ def schedule_chart(curves: Mapping[str, Curve], path: Path) -> bool:
 def usage_chart(usage: Usage, path: Path) -> None:
     """Rank plot of the mass of prototypes, both axes logarithmic."""
     rank = np.arange(1, len(usage.prior) + 1)
-    lines = (
+    lines: tuple[tuple[Any, str, str, dict], ...] = (
         (usage.prior, "Zipf prior w", GREY, dict(linestyle="--", linewidth=3, alpha=0.6)),
         (usage.assigned, "assigned by Zipf-Sinkhorn", BLUE, {}),
         (usage.own, "teacher alone, without Sinkhorn", ORANGE, {}),

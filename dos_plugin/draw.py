@@ -13,14 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+Palette = tuple[tuple[int, int, int], ...]
+
 # Scans are drawn on near-black, where thin and far things stay visible.
 BACKGROUND = (13, 16, 23)
 UNLABELLED = (86, 90, 100)
 
 # Colours for data sets without a palette of their own.
-FALLBACK_PALETTE = tuple(
-    tuple(round(255 * c) for c in colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.75 - i % 2 / 4, 0.95))
-    for i in range(64)
+FALLBACK_PALETTE: Palette = tuple(
+    (round(255 * red), round(255 * green), round(255 * blue))
+    for red, green, blue in (
+        colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.75 - i % 2 / 4, 0.95) for i in range(64)
+    )
 )
 
 
@@ -87,9 +91,7 @@ def render(
     return image.round().astype(np.uint8)
 
 
-def label_colours(
-    segment: np.ndarray, palette: tuple[tuple[int, int, int], ...] = FALLBACK_PALETTE
-) -> np.ndarray:
+def label_colours(segment: np.ndarray, palette: Palette = FALLBACK_PALETTE) -> np.ndarray:
     """(N, 3) uint8 colours of classes; grey without label."""
     table = np.array([*(palette[k % len(palette)] for k in range(256)), UNLABELLED], dtype=np.uint8)
     return table[np.where(segment >= 0, segment % 256, 256)]
@@ -164,8 +166,8 @@ def _depth_buffer(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance (H, W) and row of the nearest point (H, W), -1 where there is none."""
     column, row, depth = _project(np.asarray(coord, dtype=np.float64), camera, width, height)
-    size = _focal(camera, width) * camera.point_size
-    size = size / depth if camera.field_of_view else np.full(len(coord), size)
+    pixels = _focal(camera, width) * camera.point_size
+    size = pixels / depth if camera.field_of_view else np.full(len(coord), pixels)
     with np.errstate(invalid="ignore"):
         inside = (depth > 0.5) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     # From far to near: where several points fall on a pixel, the last assignment stays.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dos_plugin.draw import (
     FALLBACK_PALETTE,
+    Palette,
     birds_eye,
     component_colours,
     index_colours,
@@ -22,8 +23,6 @@ from dos_plugin.draw import (
 )
 from dos_plugin.features import Scan
 from dos_plugin.prototypes import Projector, Usage, strongest_prototype
-
-Palette = tuple[tuple[int, int, int], ...]
 
 # Voxels from which principal components are computed.
 COMPONENT_POINTS = 20_000

@@ -127,7 +127,9 @@ def measure_usage(projector: Projector, scans: Sequence[Scan], rows: int = 20_00
     feat = torch.cat(parts)
     logits = Logits(feat, projector.prototypes, projector.temp)
     scaling = projector.sinkhorn.scaling(logits)
-    own = sum(torch.softmax(logits[block], 1).sum(0) for block in logits.blocks()) / len(feat)
+    own = torch.zeros(len(projector.prototypes))
+    for block in logits.blocks():
+        own += torch.softmax(logits[block], 1).sum(0) / len(feat)
     return Usage(
         prior=projector.sinkhorn.prior(len(projector.prototypes)),
         own=own,
