@@ -1,0 +1,28 @@
+"""
+DOS pretraining on SemanticKITTI with SpUNet.
+
+Batch: 24 scenes a step, 12 on each of two GPUs.
+Length: 70 epochs of 19,130 training scans, 55,790 steps. Our reading: the paper gives its cost, 20
+hours on two A100, and neither of these numbers.
+Memory: about 12 GB a GPU, an estimate and no measurement: 20 kB for each point that the student
+sees (views of 46,000 points on average, 14,000 visible) and 5 GB for parameters, optimizer, teacher
+and loss.
+Run, from the root of the host, after `dos-plugin configs --install .` there:
+    sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-1-semantic-kitti-spunet -n NAME
+Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
+this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
+replacement="module.backbone".
+"""
+
+_base_ = ["_base_/runtime.py", "_base_/spunet.py", "_base_/semantic-kitti.py"]
+
+# misc custom setting
+save_path = "exp/dos/pretrain-dos-v1m1-1-semantic-kitti-spunet"
+batch_size = 24  # total batch size in all gpus
+num_worker = 24  # total workers in all gpus
+
+model = dict(backbone=dict(in_channels=4))
+
+# scheduler settings
+epoch = 70
+eval_epoch = 70
