@@ -338,6 +338,18 @@ def test_finite_at_extreme_temperatures(temp, dtype):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("scope", ["batch", "cloud"])
+def test_finite_with_a_prior_below_the_float_range(scope):
+    """1024^-20 is zero in float32, and zero times its logarithm no number."""
+    student, teacher, *prototypes = make_inputs(60, 1024)
+    sinkhorn, offset = ZipfSinkhorn(alpha=20.0, scope=scope), torch.tensor([20, 60])
+    inputs = student, teacher, *prototypes, sinkhorn, STUDENT_TEMP, TEACHER_TEMP, offset
+    loss = softmap_loss(*inputs)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+    assert loss.item() == pytest.approx(dense_softmap_loss(*inputs).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["student_temp", "teacher_temp"])
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
 def test_temperature_out_of_range(name, value):
