@@ -10,6 +10,8 @@ from .backbones import BACKBONES
 from .collate import collate_fn, point_collate_fn
 from .config import load_config, setup_config
 from .datasets import ConcatDataset, DefaultDataset
+from .datasets_lidar import NuScenesDataset, SemanticKITTIDataset, WaymoDataset
+from .datasets_scannet import ScanNet200Dataset, ScanNetDataset
 from .hooks import (
     CheckpointLoader,
     CheckpointSaver,
@@ -55,9 +57,14 @@ __all__ = [
     "InformationWriter",
     "IterationTimer",
     "ModelHook",
+    "NuScenesDataset",
     "Point",
     "PointModel",
+    "ScanNet200Dataset",
+    "ScanNetDataset",
+    "SemanticKITTIDataset",
     "Trainer",
+    "WaymoDataset",
     "WeightDecaySchedular",
     "build_dataset",
     "build_model",

@@ -6,7 +6,7 @@ place. Lengths are metres; floating point types are kept.
 """
 
 from ..registry import TRANSFORMS
-from . import geometry, plumbing, selection  # noqa: F401  (they register themselves)
+from . import color, elastic, geometry, plumbing, selection  # noqa: F401  (register themselves)
 
 
 class Compose:
