@@ -231,15 +231,15 @@ def _draw_pictures(
         (
             "random",
             "Random weights",
-            "The same for the network before training. It mostly shows height and distance; what "
-            "the picture before has beyond this one was learned.",
+            "The same for the network before training. Expect mostly height and distance; what the "
+            "picture of the DOS features tells apart beyond this one was learned.",
         ),
     ):
         features = feature_function(run, source)
         name = "pca" if source == "dos" else "pca-random"
         found.append(pictures.draw_components(scan, scans, features, folder, name, title, caption))
     if projector is not None and usage is not None:
-        found.insert(2, pictures.draw_prototypes(scan, projector, usage, folder))
+        found.append(pictures.draw_prototypes(scan, projector, usage, folder))
     return [picture for picture in found if picture is not None]
 
 
