@@ -47,18 +47,25 @@ class Camera:
     point_size: float = 0.16
 
 
-def birds_eye(span: float = 64.0) -> Camera:
-    """From above, x to the right; ``span`` metres wide."""
-    return Camera((0.0, 0.0, 100.0), (0.0, 0.0, 0.0), span=span, point_size=span / 250)
+def birds_eye(span: float = 64.0, ahead: float = 0.0) -> Camera:
+    """From above, x to the right.
+
+    Args:
+        span: width of the picture, metres.
+        ahead: how far in front of the sensor the middle of the picture lies, metres.
+    """
+    return Camera((ahead, 0.0, 100.0), (ahead, 0.0, 0.0), span=span, point_size=span / 250)
 
 
-def perspective(ground: float = -1.8) -> Camera:
+def perspective(ground: float = -1.8, ahead: float = 0.0) -> Camera:
     """From behind and above the sensor, looking forward.
 
     Args:
         ground: height of the ground in the scan's coordinates, metres.
+        ahead: how far the camera is moved forward, metres.
     """
-    return Camera((-24.0, -10.0, ground + 15.0), (6.0, 1.0, ground), 55.0, point_size=0.2)
+    position, target = (-24.0 + ahead, -10.0, ground + 15.0), (6.0 + ahead, 1.0, ground)
+    return Camera(position, target, 55.0, point_size=0.2)
 
 
 def render(

@@ -27,6 +27,9 @@ from dos_plugin.prototypes import Projector, Usage, strongest_prototype
 # Voxels from which principal components are computed.
 COMPONENT_POINTS = 20_000
 
+# How far the cameras move forward where nothing lies behind the sensor, metres.
+FRONT_SHIFT = 18.0
+
 
 class Picture(NamedTuple):
     """Files of one colouring, and what it shows."""
@@ -109,7 +112,9 @@ def _draw(scan: Scan, colour: np.ndarray, path: Path, title: str, caption: str) 
     """Both views of a scan with one colour per point on disk."""
     coord = scan.origin_coord
     top, front = path.with_name(f"{path.name}-top.png"), path.with_name(f"{path.name}-view.png")
-    save_png(render(coord, colour, birds_eye(), 720, 720), top)
+    # Scans cut to a camera's view (KITTI's, often) have all points in front of the sensor.
+    ahead = FRONT_SHIFT if (coord[:, 0] > 0).mean() > 0.95 else 0.0
+    save_png(render(coord, colour, birds_eye(ahead=ahead), 720, 720), top)
     ground = float(np.percentile(coord[:, 2], 10))
-    save_png(render(coord, colour, perspective(ground), 1120, 640), front)
+    save_png(render(coord, colour, perspective(ground, ahead), 1120, 640), front)
     return Picture(title, caption, top, front)
