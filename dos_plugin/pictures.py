@@ -28,7 +28,7 @@ from dos_plugin.prototypes import Projector, Usage, strongest_prototype
 COMPONENT_POINTS = 20_000
 
 # How far the cameras move forward where nothing lies behind the sensor, metres.
-FRONT_SHIFT = 18.0
+FRONT_SHIFT = 11.0
 
 
 class Picture(NamedTuple):
