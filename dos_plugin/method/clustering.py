@@ -29,11 +29,14 @@ def clustering_loss(
     the batch (``alpha=0`` in ``sinkhorn`` is the usual uniform one); rows sum to 1. Blocks of
     points are recomputed in the backward pass, so no N x K tensor is kept.
 
-    Args and Raises: see :func:`dos_plugin.method.softmap.softmap_loss`.
+    Args and Raises: see :func:`dos_plugin.method.softmap.softmap_loss`; the scope must be
+    ``"batch"``.
 
     Returns:
         Scalar loss, the mean over points.
     """
+    if sinkhorn.scope != "batch":
+        raise ValueError(f"clustering needs a sinkhorn of scope='batch', got {sinkhorn.scope!r}")
     check_shapes(student, teacher, student_prototypes, teacher_prototypes)
     check_temp("student_temp", student_temp)
     check_temp("teacher_temp", teacher_temp)

@@ -144,3 +144,9 @@ def test_shapes_that_disagree(student, teacher, message):
         regression_loss(student, teacher)
     with pytest.raises(ValueError, match=message):
         clustering_loss(student, teacher, *2 * [torch.zeros(3, 4)], ZipfSinkhorn(), *TEMPS)
+
+
+def test_clustering_refuses_the_scope_of_single_clouds():
+    feat = unit_rows(0, 5, 4)
+    with pytest.raises(ValueError, match="scope='batch', got 'cloud'"):
+        clustering_loss(feat, feat, feat, feat, ZipfSinkhorn(scope="cloud"), *TEMPS)
