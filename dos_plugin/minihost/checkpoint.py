@@ -41,7 +41,8 @@ def load_checkpoint(path: str, device: torch.device) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file fails in any way
-        raise ValueError(f"weight: cannot read {path!r} as a checkpoint: {error!r}") from error
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise ValueError(f"weight: cannot read {path!r} as a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"weight: the checkpoint {path!r} has no state_dict")
     return checkpoint
