@@ -1,18 +1,22 @@
 """Optimizers, schedules, checkpoints and storage of the embedded host."""
 
+import logging
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dos_plugin.minihost import HOOKS
 from dos_plugin.minihost.checkpoint import (
     check_fit,
     load_checkpoint,
     rename_keys,
     save_checkpoint,
 )
+from dos_plugin.minihost.hooks import build_hooks
 from dos_plugin.minihost.optim import build_optimizer, build_scheduler, cosine, named_trainable
 from dos_plugin.minihost.storage import EventStorage
 from dos_plugin.minihost.trainer import short_message
@@ -222,3 +226,72 @@ def test_short_messages():
     assert short_message(ZeroDivisionError()) == "ZeroDivisionError"
     worker = "Caught ValueError in DataLoader worker process 0.\nTraceback\nValueError: bad file"
     assert short_message(ValueError(worker)) == "ValueError: bad file"
+
+
+class FakeTrainer:
+    """What the reporting and saving hooks look at."""
+
+    def __init__(self, folder, **cfg):
+        self.cfg = SimpleNamespace(**dict(dict(save_path=str(folder), evaluate=False,
+                                               enable_amp=False), **cfg))  # fmt: skip
+        self.model = nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.5)
+        self.scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer)
+        self.logger, self.writer, self.storage = logging.getLogger("fake"), None, EventStorage()
+        self.comm_info, self.epoch, self.start_epoch, self.max_epoch = {"iter": 0}, 0, 0, 3
+        self.train_loader, self.best_metric_value = [0, 1], -math.inf
+
+
+def hook(config, trainer):
+    built = HOOKS.build(config)
+    built.trainer = trainer
+    return built
+
+
+@pytest.mark.parametrize("value", [1.0, torch.zeros(2), None])
+def test_outputs_that_are_no_scalar_tensors_are_named(tmp_path, value):
+    trainer = FakeTrainer(tmp_path)
+    writer = hook(dict(type="InformationWriter"), trainer)
+    writer.before_train()
+    writer.before_step()
+    trainer.comm_info["model_output_dict"] = dict(loss=torch.ones(()), extra=value)
+    with pytest.raises(TypeError, match="model output 'extra' must be a tensor of one element"):
+        writer.after_step()
+
+
+def test_best_checkpoints_follow_the_metric(tmp_path):
+    (tmp_path / "model").mkdir()
+    trainer = FakeTrainer(tmp_path, evaluate=True)
+    saver = hook(dict(type="CheckpointSaver", save_freq=2), trainer)
+    with pytest.raises(KeyError, match="no evaluator hook"):
+        saver.after_epoch()
+    for trainer.epoch, metric in enumerate([0.3, 0.5, 0.4]):
+        trainer.comm_info.update(current_metric_value=metric, current_metric_name="mIoU")
+        saver.after_epoch()
+    names = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert names == ["epoch_2.pth", "model_best.pth", "model_last.pth"]
+    best, last = (torch.load(tmp_path / f"model/model_{n}.pth") for n in ("best", "last"))
+    assert (best["epoch"], last["epoch"]) == (2, 3)
+    assert best["best_metric_value"] == last["best_metric_value"] == 0.5
+
+
+def test_timer_forgets_the_warm_up(tmp_path):
+    trainer = FakeTrainer(tmp_path)
+    timer = hook(dict(type="IterationTimer", warmup_iter=1), trainer)
+    timer.before_train()
+    timer.before_epoch()
+    counts = []
+    for trainer.comm_info["iter"] in range(4):
+        timer.before_step()
+        timer.after_step()
+        counts.append(trainer.storage.history("batch_time").count)
+    assert counts == [0, 0, 1, 2] and timer.remaining == 3 * 2 - 4
+
+
+def test_hooks_must_be_hooks():
+    HOOKS.register_module("NoHook")(Net)
+    try:
+        with pytest.raises(TypeError, match="Net does not derive from HookBase"):
+            build_hooks([dict(type="NoHook")])
+    finally:
+        del HOOKS.module_dict["NoHook"]
