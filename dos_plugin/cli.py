@@ -30,7 +30,7 @@ COMMANDS = {
     "train": Command("", "train a config with the embedded host"),
     "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
-    "configs": Command("dos_plugin.shipped", "list the shipped configs, or print a path"),
+    "configs": Command("dos_plugin.shipped", "list, locate or install the shipped configs"),
 }
 
 # Modules of the [demo] extra; any other missing module is a bug and keeps its traceback.

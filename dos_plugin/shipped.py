@@ -9,6 +9,8 @@ from pathlib import Path
 
 TASKS = {"pretrain": "pretraining", "semseg": "segmentation", "objdet": "detection"}
 MODES = {"lin": "linear probe", "dec": "decoder probe", "ft": "fine-tuning", "sc": "from scratch"}
+# Variants at the end of a name: what they say beyond the other columns.
+VARIANTS = {"spunet": "", "pt-v3m1": "", "1gpu": "one GPU"}
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class ConfigFile:
     Attributes:
         path: the file.
         task: what it trains.
-        dataset: data set, the part of the name behind the number.
+        dataset: data set, the part of the name behind the number, without variant and mode.
         backbone: registry name of the backbone, "-" if the file does not say.
         summary: first line of its docstring, may be empty.
     """
@@ -73,13 +75,18 @@ def config_path(name: str) -> Path:
 def describe(path: Path) -> ConfigFile:
     """Read name, docstring and backbone of a config file.
 
-    Names follow the host: ``<task>-dos-v<i>m<j>-<number>-<dataset>[-<mode>].py``.
+    Names follow the host: ``<task>-dos-v<i>m<j>-<number>-<dataset>[-<variant>][-<mode>].py``.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     task, *parts = path.stem.split("-")
     mode = MODES.get(parts[-1], "") if parts else ""
     dataset = "-".join(parts[3 : -1 if mode else None]) or "-"
-    label = TASKS.get(task, task) + (f", {mode}" if mode else "")
+    notes = [mode]
+    for variant, note in VARIANTS.items():
+        if dataset.endswith(f"-{variant}"):
+            dataset = dataset.removesuffix(f"-{variant}")
+            notes.append(note)
+    label = ", ".join([TASKS.get(task, task), *filter(None, notes)])
     docstring = (ast.get_docstring(tree) or "").strip()
     summary = " ".join(docstring.split("\n\n")[0].split())
     return ConfigFile(path, label, dataset, _backbone(tree, path) or "-", summary)
@@ -88,6 +95,10 @@ def describe(path: Path) -> ConfigFile:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin configs``."""
     parser.add_argument("--path", metavar="NAME", help="print the path of one config and stop")
+    parser.add_argument(
+        "--install", metavar="DIR", help="link all configs into configs/dos of a host checkout"
+    )
+    parser.add_argument("--copy", action="store_true", help="with --install: copy, do not link")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,6 +106,15 @@ def run(args: argparse.Namespace) -> int:
     if args.path:
         print(config_path(args.path))
         return 0
+    if args.install:
+        from dos_plugin.install import install_configs
+
+        count, folder = install_configs(args.install, args.copy)
+        print(f"{'copied' if args.copy else 'linked'} {count} files into {folder}")
+        print("run one from there: sh scripts/train.sh -d dos -c CONFIG -n NAME -g GPUS")
+        return 0
+    if args.copy:
+        raise ValueError("--copy needs --install DIR")
     rows = [("config", "dataset", "backbone", "task")]
     rows += [(c.name, c.dataset, c.backbone, c.task) for c in list_configs()]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -1,0 +1,84 @@
+"""dos-plugin configs: the list, and the configs in a checkout of the host."""
+
+import os
+
+import pytest
+
+from dos_plugin import cli, shipped
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/train.py").touch()
+    (tmp_path / "configs/_base_").mkdir(parents=True)
+    return tmp_path
+
+
+def install(checkout, *options):
+    return cli.main(["configs", "--install", str(checkout), *options])
+
+
+def test_columns_of_the_list(capsys):
+    assert cli.main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split(None, 3)[1:] for line in lines if line}
+    name = "pretrain-dos-v1m1-"
+    assert rows[name + "0-semantic-kitti"] == ["semantic-kitti", "PT-v3m2", "pretraining"]
+    assert rows[name + "1-waymo-spunet"] == ["waymo", "SpUNet-v1m1", "pretraining"]
+    assert rows[name + "2-nuscenes-pt-v3m1"] == ["nuscenes", "PT-v3m1", "pretraining"]
+    assert rows[name + "3-scannet-1gpu"] == ["scannet", "PT-v3m2", "pretraining, one GPU"]
+    assert not any(row.startswith(("runtime", "lidar", "pt-v3m2", "_base_")) for row in rows)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_installed_configs_load_from_the_checkout(checkout, copy, capsys):
+    from dos_plugin.host import HOST
+
+    assert install(checkout, *["--copy"] * copy) == 0
+    assert str(checkout / "configs/dos") in capsys.readouterr().out
+    folder = checkout / "configs/dos"
+    installed = sorted(path.stem for path in folder.glob("*.py"))
+    assert installed == [config.name for config in shipped.list_configs()]
+    assert {path.is_symlink() for path in folder.rglob("*.py")} == {not copy}
+    for name in ("pretrain-dos-v1m1-3-outdoor-1gpu", "pretrain-dos-v1m1-1-scannet-spunet"):
+        here = HOST.Config.fromfile(str(folder / f"{name}.py"))
+        assert here._cfg_dict == HOST.Config.fromfile(str(shipped.config_path(name)))._cfg_dict
+
+
+def test_installing_again_changes_nothing_and_mends_dead_links(checkout, capsys):
+    assert install(checkout) == 0
+    first = capsys.readouterr().out
+    link = checkout / "configs/dos/_base_/runtime.py"
+    link.unlink()
+    link.symlink_to(checkout / "gone.py")
+    assert install(checkout) == 0
+    assert "linked 1 files" in capsys.readouterr().out and link.exists()
+    assert "linked 0 files" not in first
+    assert install(checkout, "--copy") == 0
+    assert "copied 0 files" in capsys.readouterr().out
+
+
+def test_other_files_in_the_way_are_named_and_nothing_is_written(checkout, capsys):
+    folder = checkout / "configs/dos"
+    folder.mkdir()
+    mine = folder / "pretrain-dos-v1m1-0-waymo.py"
+    mine.write_text("epoch = 1\n")
+    (folder / "my-own.py").write_text("epoch = 2\n")
+    assert install(checkout) == 2
+    error = capsys.readouterr().err
+    assert str(mine) in error and "my-own" not in error and len(error.splitlines()) == 1
+    assert sorted(os.listdir(folder)) == ["my-own.py", mine.name]
+    assert mine.read_text() == "epoch = 1\n"
+    mine.unlink()
+    assert install(checkout) == 0
+    assert (folder / "my-own.py").read_text() == "epoch = 2\n"
+
+
+def test_what_is_no_checkout_is_refused(tmp_path, capsys):
+    assert install(tmp_path) == 2
+    assert "tools/train.py" in capsys.readouterr().err
+    assert install(tmp_path / "none") == 2
+    assert not list(tmp_path.iterdir())
+    assert cli.main(["configs", "--copy"]) == 2
+    assert "--install" in capsys.readouterr().err
