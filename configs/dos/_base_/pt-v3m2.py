@@ -2,6 +2,13 @@
 
 Our reading of the paper: features are taken two poolings below the input, that is at four times
 the input grid, with the coarser levels appended (up_cast_level=2).
+
+Without flash-attn set model.backbone.enable_flash=False and a smaller enc_patch_size, such as 128
+at each stage: plain attention keeps a square of that size for each head.
+
+The memory named in the configs rests on what this encoder keeps for the backward pass, counted on
+a CPU in float32 on a synthetic scan with the visible 30 % of its points: 238 kB a point, times 0.6
+for mixed precision.
 """
 
 model = dict(

@@ -2,6 +2,10 @@
 
 It has no pooled levels to match at: features are those of its decoder at every input point. The
 head is narrower than with PTv3, since it runs on many more rows.
+
+The memory named in the configs rests on what this network keeps for the backward pass, counted on
+a CPU in float32 on a synthetic scan with the visible 30 % of its points: 32 kB a point, times 0.6
+for mixed precision.
 """
 
 model = dict(
