@@ -1,7 +1,8 @@
-"""Two repairs of spconv's CPU code path, which cannot train or infer as shipped.
+"""Repairs of spconv's CPU code path, which cannot train or infer as shipped.
 
 - Its backward asks CUDA for the current stream, although the CPU kernels need none.
 - A convolution with bias refuses to run in eval mode; here the bias is added afterwards.
+- With several threads its sums race: see ``sparse_threads.py``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import functools
 from typing import Any
 
 import torch
+
+from . import sparse_threads
 
 
 def _no_stream() -> int:
@@ -51,4 +54,5 @@ def apply() -> bool:
     base = conv.SparseConvolutionBase
     if not getattr(base._conv_forward, "_dos_plugin_fix", False):
         base._conv_forward = _bias_outside(base._conv_forward)
+    sparse_threads.apply()
     return True

@@ -6,7 +6,6 @@ arguments and results are the real host's; what is left out says so when it is a
 
 from mmengine.config import Config
 
-from . import sparse_threads
 from .backbones import BACKBONES
 from .collate import collate_fn, point_collate_fn
 from .config import load_config, setup_config
@@ -75,6 +74,5 @@ __all__ = [
     "setup_config",
 ]
 
-sparse_threads.apply()
 for _name, _backbone in BACKBONES.items():
     MODELS.register_module(name=_name, module=_backbone)

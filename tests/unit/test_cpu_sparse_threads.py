@@ -5,7 +5,9 @@ import torch
 
 spconv = pytest.importorskip("spconv.pytorch")
 
-from dos_plugin.minihost import sparse_threads  # noqa: E402
+from dos_plugin.cpu import sparse_threads, spconv_fixes  # noqa: E402
+
+spconv_fixes.apply()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is in the CPU kernels")
