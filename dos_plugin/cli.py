@@ -31,6 +31,7 @@ COMMANDS = {
     "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
     "configs": Command("dos_plugin.shipped", "list, locate or install the shipped configs"),
+    "doctor": Command("dos_plugin.doctor", "show what is missing here and how to mend it"),
 }
 
 # Modules of the [demo] extra; any other missing module is a bug and keeps its traceback.

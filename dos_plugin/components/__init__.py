@@ -6,7 +6,7 @@ from .masking import BlockMask
 from .model import DOS
 from .views import Height, PointId, TwoViews
 
-COMPONENTS = {
+COMPONENTS: dict[str, dict[str, type]] = {
     "MODELS": {"DOS-v1m1": DOS},
     "MODULES": {"ZipfSinkhorn": ZipfSinkhorn},
     "TRANSFORMS": {

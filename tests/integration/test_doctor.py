@@ -1,0 +1,262 @@
+"""The doctor on the embedded host, without a host and with broken ones; rows of each check."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dos_plugin import doctor
+from dos_plugin.cpu.checkout import find_pointcept, run_on_host
+from dos_plugin.doctor.config_checks import config_rows
+from dos_plugin.doctor.environment import spconv_row
+from dos_plugin.doctor.hosts import version
+from dos_plugin.doctor.inside import inside_rows
+from dos_plugin.runs import active_host
+from dos_plugin.shipped import config_path
+from tests.tiny_run import write_config, write_scans
+
+DEMO = "pretrain-dos-v1m1-9-demo"
+WITH_CUDA = torch.cuda.is_available()
+
+
+def ask(*arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``dos-plugin doctor`` as typed, in a folder of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dos_plugin.cli", "doctor", *map(str, arguments)],
+        env={**os.environ, **env},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def row(text: str, item: str) -> str:
+    """The line of the table about an item."""
+    (line,) = [line for line in text.splitlines() if line[9:].startswith(item)]
+    return line
+
+
+def fake_host(root: Path, name: str, code: str) -> None:
+    (root / name).mkdir()
+    (root / name / "__init__.py").write_text(code)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    """A small config whose data is there."""
+    folder = tmp_path_factory.mktemp("doctor")
+    write_scans(folder / "data", "train", 2)
+    return write_config(folder / "run", folder / "data")
+
+
+@pytest.fixture
+def rows(config):
+    """Rows about the small config after a change, as {item: row}."""
+
+    def check(change=None, num_gpus=1, devices=0):
+        cfg = active_host().Config.fromfile(str(config), lazy_import=False)
+        if change:
+            cfg.merge_from_dict(change)
+        return {found.item: found for found in config_rows(cfg, num_gpus, devices)}
+
+    return check
+
+
+def test_a_config_that_can_run(config, tmp_path):
+    done = ask("--config", config, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == f"{config} can run here"
+    assert "missing " not in done.stdout
+    assert "embedded" in row(done.stdout, "host   ")
+    assert "DOS-v1m1" in row(done.stdout, "registered names")
+    assert row(done.stdout, "data.train").endswith("split train: 2 samples")
+    assert torch.__version__ in row(done.stdout, "torch ")
+
+
+def test_a_shipped_config_without_its_data(tmp_path):
+    done = ask("--config", DEMO, cwd=tmp_path)
+    assert done.returncode == 1
+    assert row(done.stdout, "data.train").startswith("missing")
+    assert "-> dos-plugin scenes data/dos-demo" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("cannot run here: 1 missing")
+
+
+def test_wrong_usage(tmp_path):
+    done = ask("--config", "no/such.py", cwd=tmp_path)
+    assert done.returncode == 2 and "no file 'no/such.py'" in done.stderr
+    done = ask("--num-gpus", 0, cwd=tmp_path)
+    assert done.returncode == 2 and "--num-gpus must be at least 1" in done.stderr
+
+
+def test_host_not_found(config, tmp_path):
+    done = ask("--config", config, cwd=tmp_path, DOS_HOST="my_fork")
+    assert done.returncode == 1
+    assert "no package 'my_fork'" in row(done.stdout, "host checkout")
+    assert "-> correct DOS_HOST" in done.stdout
+
+
+def test_no_config_is_no_verdict(tmp_path):
+    done = ask(cwd=tmp_path, DOS_HOST="my_fork")
+    assert done.returncode == 0
+    assert "cannot run" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "has no models.builder.MODELS; dos-plugin needs Pointcept v1.6.0 or newer"),
+        ("import os; os._exit(139)", "the process ended with status 139"),
+        ("import no_such_dependency", "brings 'no_such_dependency'"),
+        ("raise RuntimeError('CUDA mismatch')", "RuntimeError: CUDA mismatch"),
+    ],
+    ids=["too old", "crash", "dependency", "exception"],
+)
+def test_broken_hosts_are_a_line_in_the_table(code, said, tmp_path):
+    fake_host(tmp_path, "broken", code)
+    (found,) = doctor._look_inside(doctor.Found("broken", tmp_path, False), 1, None)
+    assert found.status == "missing" and found.item == "host import"
+    assert said in found.found + found.mend
+
+
+def test_a_name_taken_by_another_class(tmp_path):
+    code = (
+        "from dos_plugin.minihost import TRANSFORMS\n"
+        "@TRANSFORMS.register_module('Height')\n"
+        "class Theirs: pass\n"
+        "from dos_plugin.doctor.inside import main\n"
+        "main(['1', '0'])\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "'Height' in TRANSFORMS of host 'minihost' is taken by __main__.Theirs" in done.stdout
+    assert "rename that class" in done.stdout
+
+
+def test_a_config_that_does_not_load(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text("custom_imports = dict(imports=['no_such_plugin'])\n")
+    *_, found = inside_rows(1, 0, str(path))
+    assert (found.status, found.item) == ("missing", "config")
+    assert "no_such_plugin" in found.found
+
+
+# change of the config, item of the row, what it says, what mends it
+CHANGES = [
+    (dict(custom_imports=dict(imports=["json"])), "custom_imports", "lacks", "dos_plugin.register"),
+    ({"model.backbone.type": "PT-v3m7"}, "names", "'PT-v3m7' in MODELS", ""),
+    ({"hooks.1.type": "ModelHok"}, "names", "did you mean 'ModelHook'?", "correct the name"),
+    ({"model.backbone.enable_flash": True}, "flash attention", "not installed", "enable_flash=Fa"),
+    ({"epoch": 3, "eval_epoch": 2}, "epochs", "no multiple of eval_epoch=2", "eval_epoch=3"),
+    ({"scheduler.max_lr": [0.1, 0.2]}, "learning rates", "2 entries for 1", ""),
+    ({"weight": "no.pth"}, "weight", "no.pth: no such file", "weight="),
+    ({"resume": True}, "weight", "resume=True without weight", "weight="),
+    ({"mix_prob": 0.8}, "mix_prob", "cannot mix", "mix_prob=0"),
+    ({"evaluate": True}, "evaluate", "no labels", "evaluate=False"),
+    ({"hooks.1.type": "IterationTimer"}, "hooks", "never follow", "ModelHook"),
+    ({"data.train.data_root": "nowhere"}, "data.train", "no such folder", "data_root=FOLDER"),
+    ({"data.train.split": "val"}, "data.train", "no file or folder", "prepare"),
+    ({"model.backbone.in_channels": 3}, "in_channels", "strength 1, height 1", "in_channels=2"),
+    ({"data.train.transform.1.grid_size": None}, "transforms", "DefaultDataset: ", "correct"),
+]
+
+
+@pytest.mark.parametrize(("change", "item", "says", "mend"), CHANGES)
+def test_what_keeps_a_config_from_running(rows, change, item, says, mend):
+    found = rows(change)[item]
+    assert found.status == "missing", found
+    assert says in found.found and mend in found.mend
+
+
+def test_a_key_that_collect_forgets(rows):
+    found = rows({"data.train.transform.6.keys": ("view1_coord", "view2_coord", "grid_size")})
+    assert found["batch keys"].status == "missing"
+    assert "no view1_grid_coord, view1_point_id, view1_visible" in found["batch keys"].found
+
+
+def test_batch_and_gpus(rows):
+    found = rows(dict(batch_size=10), num_gpus=4, devices=4)
+    assert found["batch"].status == "missing" and "batch_size=8" in found["batch"].mend
+    assert found["num_worker"].status == "warn"
+    found = rows(dict(batch_size=12, num_worker=8), num_gpus=4, devices=2)
+    assert found["batch"].status == "ok" and "num_worker" not in found
+    assert found["GPUs"].status == "missing" and found["GPUs"].mend == "--num-gpus 2"
+
+
+def test_find_unused_parameters_costs_time(rows):
+    change = dict(find_unused_parameters=True, batch_size=2, num_worker=2)
+    assert rows(change, num_gpus=2, devices=2)["find_unused_par."].status == "warn"
+    assert "find_unused_par." not in rows(change)
+
+
+def test_spunet_must_give_features(rows):
+    backbone = {"_delete_": True, "type": "SpUNet-v1m1", "in_channels": 2, "num_classes": 16}
+    assert "num_classes=0" in rows({"model.backbone": backbone})["backbone"].mend
+
+
+@pytest.mark.parametrize(
+    ("installed", "torch_cuda", "cuda", "status", "mend"),
+    [
+        ({"spconv": "2.3.8"}, None, False, "ok", ""),
+        ({}, None, False, "missing", "pip install spconv"),
+        ({}, "12.4", True, "missing", "pip install spconv-cu120"),
+        ({"spconv-cu120": "2.3.8"}, "12.4", True, "ok", ""),
+        ({"spconv-cu118": "2.3.8"}, "12.4", True, "missing", "uninstall -y spconv-cu118"),
+        ({"spconv": "2.3.8"}, "12.4", True, "missing", "pip install spconv-cu120"),
+        ({"spconv-cu120": "2.3.8"}, None, False, "warn", ""),
+        ({"spconv": "2", "spconv-cu120": "2"}, "12.4", True, "warn", "pip install spconv-cu120"),
+        ({}, "13.0", True, "missing", "a torch built for CUDA 12"),
+    ],
+)
+def test_flavour_of_spconv(installed, torch_cuda, cuda, status, mend):
+    found = spconv_row(installed, torch_cuda, cuda)
+    assert found.status == status and mend in found.mend
+
+
+def test_version_of_a_checkout(tmp_path):
+    assert version(tmp_path) == ""
+    (tmp_path / "README.md").write_text("v1.0-trainval; May: v1.5.2; March: v1.10.0; v1.6.1")
+    assert version(tmp_path) == "v1.10.0 (by its README)"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    assert version(tmp_path) == "v1.10.0 (by its README)"
+    subprocess.run([*git, "tag", "v1.6.0"], check=True)
+    assert version(tmp_path) == "v1.6.0"
+
+
+def test_an_old_checkout_is_refused(tmp_path):
+    fake_host(tmp_path, "fork", "")
+    (tmp_path / "README.md").write_text("v1.5.1")
+    found = doctor.Found("fork", tmp_path, True)
+    (_, checkout) = doctor.host_rows(found)
+    assert checkout.status == "missing" and "older than v1.6.0" in checkout.found
+
+
+@pytest.mark.skipif(find_pointcept() is None, reason="no Pointcept checkout")
+@pytest.mark.skipif(WITH_CUDA, reason="asks for the CPU runner")
+def test_pointcept_checkout(config, tmp_path):
+    done = ask("--config", config, cwd=tmp_path, DOS_HOST="pointcept")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(find_pointcept()) in row(done.stdout, "host checkout")
+    assert "DOS-v1m1" in row(done.stdout, "registered names")
+    assert "stands in" in row(done.stdout, "torch-scatter")
+
+
+@pytest.mark.skipif(find_pointcept() is None, reason="no Pointcept checkout")
+@pytest.mark.skipif(WITH_CUDA, reason="nothing is filled in beside CUDA")
+def test_pointcept_itself_says_less_about_a_config_that_forgets_to_register(tmp_path):
+    text = config_path(DEMO).read_text().replace("custom_imports =", "forgotten =")
+    (tmp_path / "config.py").write_text(text)
+    done = ask("--config", "config.py", cwd=tmp_path, DOS_HOST="pointcept")
+    assert done.returncode == 1
+    assert row(done.stdout, "custom_imports").startswith("missing")
+    options = ["--options", f"save_path={tmp_path / 'exp'}"]
+    trained = run_on_host("tools/train.py", "--config-file", tmp_path / "config.py", *options)
+    assert trained.returncode != 0
+    assert "DOS-v1m1 is not in the models registry" in trained.stdout + trained.stderr
