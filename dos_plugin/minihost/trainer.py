@@ -78,7 +78,15 @@ class Trainer:
         self.val_loader = self.build_val_loader()
         self.optimizer = build_optimizer(cfg.optimizer, self.model, cfg.param_dicts)
         self.scheduler = self.build_scheduler()
-        self.scaler: Any = torch.amp.GradScaler(self.device.type) if cfg.enable_amp else None
+        # As on the real host, AMP is for CUDA; spconv's CPU kernels know no bfloat16.
+        self.autocast = cfg.enable_amp and self.device.type == "cuda"
+        if cfg.enable_amp and not self.autocast:
+            self.logger.info("enable_amp: no CUDA here, training in float32")
+        self.scaler: Any = (
+            torch.amp.GradScaler(self.device.type, enabled=self.autocast)
+            if cfg.enable_amp
+            else None
+        )
         self.hooks: list[HookBase] = build_hooks(cfg.hooks)
         for hook in self.hooks:
             hook.trainer = weakref.proxy(self)
@@ -243,7 +251,7 @@ class Trainer:
         if self._accumulated == 0:
             self.optimizer.zero_grad()
         dtype = _AMP_DTYPE[cfg.amp_dtype]
-        with torch.autocast(self.device.type, dtype=dtype, enabled=cfg.enable_amp):
+        with torch.autocast(self.device.type, dtype=dtype, enabled=self.autocast):
             output = self.model(batch)
             if not isinstance(output, dict) or "loss" not in output:
                 raise TypeError(
