@@ -1,0 +1,149 @@
+"""The wheel holds package, configs and template, and works in an environment of its own."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dos_plugin import __version__
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "setup.py").is_file() or importlib.util.find_spec("build") is None,
+    reason="needs the source tree and the package `build` (extra dev)",
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built by ``python -m build`` from a copy of what a clone holds."""
+    source = tmp_path_factory.mktemp("source") / "dos-plugin"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("dos_plugin", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory) -> Path:
+    """A fresh virtual environment with the wheel, and torch and the rest of this one's packages.
+
+    They are reached through a path file that names their folder alone: its own path files, such as
+    the one of an editable install of this repository, are not read.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin/python"
+    ask = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    site = Path(subprocess.check_output([python, "-c", ask], text=True).strip())
+    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    pip += ["--no-deps", "--no-index", "--ignore-installed", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, str(wheel)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def run(environment: Path, *command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of the environment outside the repository."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "DOS_HOST")}
+    variables["POINTCEPT_ROOT"] = str(cwd)
+    program, *arguments = command
+    return subprocess.run(
+        [environment / "bin" / program, *arguments],
+        env=variables,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_contents(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert wheel.name == f"dos_plugin-{__version__}-py3-none-any.whl"
+    configs = {f"dos_plugin/configs/{p.relative_to(ROOT / 'configs/dos').as_posix()}"
+               for p in (ROOT / "configs/dos").rglob("*.py")}  # fmt: skip
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dos_plugin").rglob("*.py")}
+    assert len(configs) > 15 and configs <= names
+    assert modules <= names and "dos_plugin/report.html" in names
+    assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)
+
+
+def test_requires_torch_and_numpy_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        lines = archive.read(name).decode().splitlines()
+    hard = [
+        line.split()[1]
+        for line in lines
+        if line.startswith("Requires-Dist") and "extra ==" not in line
+    ]
+    assert sorted(r.partition(">")[0] for r in hard) == ["numpy", "torch"]
+
+
+def test_configs_lie_inside_the_environment(environment, tmp_path):
+    done = run(environment, "dos-plugin", "configs", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if "-dos-v1m1-" in line]) >= 15
+    name = "pretrain-dos-v1m1-9-demo"
+    done = run(environment, "dos-plugin", "configs", "--path", name, cwd=tmp_path)
+    path = Path(done.stdout.strip())
+    assert environment in path.parents
+    assert path.read_text() == (ROOT / f"configs/dos/{name}.py").read_text()
+
+
+def test_doctor(environment, tmp_path):
+    config = "pretrain-dos-v1m1-0-nuscenes-none"
+    done = run(environment, "dos-plugin", "doctor", "--config", config, cwd=tmp_path)
+    assert done.returncode == 2 and "not among the shipped ones" in done.stderr
+    done = run(environment, "dos-plugin", "doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DOS-v1m1" in done.stdout and "$POINTCEPT_ROOT" in done.stdout
+
+
+def test_the_package_needs_torch_and_numpy_alone(environment, tmp_path):
+    """Everything else that is installed is hidden: the package and the method still import."""
+    code = """
+import importlib.metadata as metadata, re, sys
+keep, todo = {"dos-plugin"}, ["torch", "numpy"]
+while todo:
+    name = re.split("[^A-Za-z0-9._-]", todo.pop())[0].lower()
+    if name not in keep:
+        keep.add(name)
+        try:
+            todo += [r for r in metadata.requires(name) or [] if "extra ==" not in r]
+        except metadata.PackageNotFoundError:
+            pass
+keep = {re.sub("[-_.]+", "-", name) for name in keep}
+hidden = set()
+for module, owners in metadata.packages_distributions().items():
+    if not keep & {re.sub("[-_.]+", "-", owner).lower() for owner in owners}:
+        hidden.add(module)
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Hide())
+import dos_plugin, dos_plugin.method, dos_plugin.cli, dos_plugin.shipped, dos_plugin.doctor
+assert {"mmengine", "spconv", "scipy", "matplotlib"} <= hidden, hidden
+print(dos_plugin.__file__)
+"""
+    done = run(environment, "python", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert environment in Path(done.stdout.strip()).parents
