@@ -11,6 +11,7 @@ from dos_plugin.host import HOST
 
 from .rows import Row
 from .sample import sample_rows
+from .step import step_rows
 
 REGISTER = 'custom_imports = dict(imports=["dos_plugin.register"], allow_failed_imports=False)'
 DEMO_DATA = "data/dos-demo"
@@ -24,16 +25,18 @@ def config_rows(cfg: Any, num_gpus: int, devices: int) -> Iterator[Row]:
         num_gpus: Processes it shall run on.
         devices: CUDA devices of this machine.
     """
+    samples: list[dict] = []
+    decisive = [*_names(cfg), *_traps(cfg, num_gpus), *_flash(cfg, devices > 0)]
+    decisive += sample_rows(cfg, samples)
     yield from _registration(cfg)
-    yield from _names(cfg)
+    yield from decisive
     yield from _devices(num_gpus, devices)
     yield from _batch(cfg, num_gpus)
     yield from _schedule(cfg)
-    yield from _traps(cfg, num_gpus)
-    yield from _flash(cfg, devices > 0)
     yield from _weight(cfg)
     yield from _data(cfg)
-    yield from sample_rows(cfg)
+    if not any(row.status == "missing" for row in decisive):  # else it is known to fail
+        yield from step_rows(cfg, samples, num_gpus)
 
 
 def _registration(cfg: Any) -> Iterator[Row]:
@@ -66,9 +69,7 @@ def _names(cfg: Any) -> Iterator[Row]:
         yield Row("ok", "names", "the host knows all models, data sets, transforms and hooks")
         return
     mend = "correct the name, or name the module that registers it in custom_imports"
-    if any("'PT-v3" in text for text in unknown):
-        mend = "pip install ocnn: Pointcept v1.6.0 has its PTv3 only where that is installed"
-    elif HOST.name == "minihost" and not any("did you mean" in text for text in unknown):
+    if HOST.name == "minihost" and not any("did you mean" in text for text in unknown):
         mend = "train with Pointcept: the embedded host has only what pretraining needs"
     text = f"host {HOST.name!r} lacks {', '.join(dict.fromkeys(unknown))}"
     yield Row("missing", "names", text, mend)

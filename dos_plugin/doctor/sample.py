@@ -12,25 +12,29 @@ from .rows import Row
 WIDTHS = {"coord": 3, "color": 3, "normal": 3, "strength": 1, "height": 1}
 
 
-def sample_rows(cfg: Any) -> Iterator[Row]:
-    """Run the training transforms on a made-up scene, and compare the result with the model."""
+def sample_rows(cfg: Any, samples: list[dict]) -> Iterator[Row]:
+    """Run the training transforms on made-up scenes, and compare the result with the model.
+
+    Args:
+        cfg: The config.
+        samples: Gets two samples of the first data set.
+    """
     train = (cfg.get("data") or {}).get("train") or {}
     for part in train.get("datasets") or [train]:
-        yield from _one_dataset(cfg, part)
+        name = part.get("type", "data set")
+        np.random.seed(0)
+        try:
+            transform = HOST.Compose(list(part.get("transform") or []))
+            made = [transform(made_up_scene(seed)) for seed in range(2)]
+        except Exception as error:
+            text = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
+            yield Row("missing", "transforms", text, "correct data.train.transform")
+            continue
+        samples += made if not samples else []
+        yield from _compare(cfg, part, name, made[0])
 
 
-def _one_dataset(cfg: Any, dataset: Any) -> Iterator[Row]:
-    name = dataset.get("type", "data set")
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        sample = HOST.Compose(list(dataset.get("transform") or []))(made_up_scene())
-    except Exception as error:
-        text = f"{name}: {type(error).__name__}: {' '.join(str(error).split())}"
-        yield Row("missing", "transforms", text, "correct data.train.transform")
-        return
-    finally:
-        np.random.set_state(state)
+def _compare(cfg: Any, dataset: Any, name: str, sample: dict) -> Iterator[Row]:
     model = cfg.get("model") or {}
     if model.get("type") == "DOS-v1m1":
         from dos_plugin.components.batch import KEYS, VIEWS
@@ -74,9 +78,9 @@ def _feat_keys(dataset: Any) -> str:
     return ""
 
 
-def made_up_scene(points: int = 20000) -> dict[str, Any]:
+def made_up_scene(seed: int, points: int = 1000) -> dict[str, Any]:
     """Points in a room of 6 x 6 x 3 m with everything that a data set of the host can give."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     coord = rng.uniform([0, 0, 0], [6, 6, 3], (points, 3)).astype(np.float32)
     return dict(
         coord=coord,

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dos_plugin import doctor
 from dos_plugin.cpu.checkout import find_pointcept, run_on_host
+from dos_plugin.doctor import step
 from dos_plugin.doctor.config_checks import config_rows
 from dos_plugin.doctor.environment import spconv_row
 from dos_plugin.doctor.hosts import version
@@ -162,6 +164,8 @@ CHANGES = [
     ({"data.train.data_root": "nowhere"}, "data.train", "no such folder", "data_root=FOLDER"),
     ({"data.train.split": "val"}, "data.train", "no file or folder", "prepare"),
     ({"model.backbone.in_channels": 3}, "in_channels", "strength 1, height 1", "in_channels=2"),
+    ({"model.up_cast_level": 3}, "model", "up_cast_level=3, but", "correct the model"),
+    ({"model.backbone.mask_token": True}, "model", "contradicts student_input", ""),
     ({"data.train.transform.1.grid_size": None}, "transforms", "DefaultDataset: ", "correct"),
 ]
 
@@ -192,6 +196,47 @@ def test_find_unused_parameters_costs_time(rows):
     change = dict(find_unused_parameters=True, batch_size=2, num_worker=2)
     assert rows(change, num_gpus=2, devices=2)["find_unused_par."].status == "warn"
     assert "find_unused_par." not in rows(change)
+
+
+def test_one_step_of_the_model(rows):
+    found = rows()
+    assert "one step on a made-up batch: loss" in found["model"].found and "unused" not in found
+
+
+class HalfUsed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+
+    def forward(self, batch):
+        return dict(loss=(self.used * batch["feat"]).sum())
+
+
+def test_parameters_without_gradient(monkeypatch):
+    host = SimpleNamespace(build_model=lambda config: HalfUsed())
+    monkeypatch.setattr(step, "HOST", host)
+    samples = [dict(feat=torch.ones(3, 1), offset=torch.tensor([3]), name="a", grid_size=0.1)] * 2
+    cfg = OneType(model=SimpleNamespace(type="DOS-v1m1"))
+    for gpus, status in ((1, "warn"), (2, "missing")):
+        model, unused = step.step_rows(cfg, samples, gpus)
+        assert model.status == "ok" and "loss 6.000" in model.found
+        assert unused.status == status and "(unused, ...)" in unused.found
+    cfg["find_unused_parameters"] = True
+    assert len(list(step.step_rows(cfg, samples, 2))) == 1
+
+
+class OneType(dict):
+    """A config with a model and whatever keys."""
+
+    def __getattr__(self, name):
+        return self[name]
+
+
+def test_collate_counts_offsets_on():
+    sample = dict(coord=torch.zeros(3, 3), view1_offset=torch.tensor([3]), name="a", grid_size=0.1)
+    batch = step.collate([sample, sample])
+    assert batch["view1_offset"].tolist() == [3, 6] and batch["coord"].shape == (6, 3)
+    assert batch["name"] == ["a", "a"] and batch["grid_size"].dtype == torch.float64
 
 
 def test_spunet_must_give_features(rows):
@@ -257,6 +302,7 @@ def test_pointcept_itself_says_less_about_a_config_that_forgets_to_register(tmp_
     assert done.returncode == 1
     assert row(done.stdout, "custom_imports").startswith("missing")
     options = ["--options", f"save_path={tmp_path / 'exp'}"]
-    trained = run_on_host("tools/train.py", "--config-file", tmp_path / "config.py", *options)
+    command = ["tools/train.py", "--config-file", tmp_path / "config.py", *options]
+    trained = run_on_host(*command, env={"DOS_HOST": "", "OMP_NUM_THREADS": "1"})
     assert trained.returncode != 0
     assert "DOS-v1m1 is not in the models registry" in trained.stdout + trained.stderr
