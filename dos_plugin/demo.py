@@ -265,7 +265,11 @@ def train_command(plan: Plan, resume: bool) -> list[str]:
     config = config_path(CONFIG)
     if config.is_relative_to(Path.cwd()):
         config = config.relative_to(Path.cwd())
-    return ["-m", "dos_plugin.minihost", "--config-file", str(config), "--options", *options]
+    processes = ["--num-gpus", "2"]  # always, since their number is part of what a seed gives
+    return [
+        *("-m", "dos_plugin.minihost", *processes),
+        *("--config-file", str(config), "--options", *options),
+    ]
 
 
 def probe(plan: Plan, state: State) -> Any:
@@ -336,9 +340,8 @@ def _say(number: int, text: str) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Environment of the training process: the embedded host, and no more threads than help."""
-    threads = str(max(1, min(4, (os.cpu_count() or 1) // 2)))
-    return {"OMP_NUM_THREADS": threads, **os.environ, "DOS_HOST": "minihost"}
+    """Environment of the training processes: the embedded host, one thread each."""
+    return {"OMP_NUM_THREADS": "1", **os.environ, "DOS_HOST": "minihost"}
 
 
 def _digest(text: str) -> str:

@@ -2,8 +2,11 @@
 DOS pretraining small enough for a laptop without GPU: a tiny PTv3 on synthetic LiDAR streets.
 
 Coarse voxels, small views and many quick steps; x and y are not among the features, since a short
-run learns position from them instead of semantics. For real training see the configs of the
-datasets.
+run learns position from them instead of semantics. The learning rate is low on purpose: at 0.006
+this run stays at the level of random weights. For real training see the configs of the datasets.
+
+The demo trains with two processes that share a batch:
+    python -m dos_plugin.minihost --num-gpus 2 --config-file configs/dos/pretrain-dos-v1m1-9-demo.py
 """
 
 custom_imports = dict(imports=["dos_plugin.register"], allow_failed_imports=False)
@@ -14,7 +17,7 @@ resume = False  # whether to resume training process
 evaluate = False  # pretraining has no labels to evaluate with
 seed = 0
 save_path = "exp/dos/demo"
-num_worker = 1
+num_worker = 2  # in all processes
 batch_size = 4  # total batch size in all gpus
 batch_size_val = None
 batch_size_test = None
@@ -30,7 +33,7 @@ find_unused_parameters = False
 enable_wandb = False
 param_dicts = None
 
-grid_size = 0.3  # metres
+grid_size = 0.2  # metres
 
 # model settings
 model = dict(
@@ -40,15 +43,11 @@ model = dict(
         type="PT-v3m2",
         in_channels=2,  # strength, height
         order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2),
-        enc_depths=(1, 1, 1),
-        enc_channels=(32, 64, 128),
-        enc_num_head=(2, 4, 8),
-        enc_patch_size=(128, 128, 128),
-        dec_depths=(1, 1),
-        dec_channels=(64, 64),
-        dec_num_head=(4, 4),
-        dec_patch_size=(128, 128),
+        stride=(2, 2, 2),
+        enc_depths=(1, 1, 1, 1),
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128, 128, 128, 128),
         mlp_ratio=2,
         qkv_bias=True,
         qk_scale=None,
@@ -61,11 +60,11 @@ model = dict(
         enable_flash=False,
         upcast_attention=False,
         upcast_softmax=False,
-        enc_mode=False,
+        enc_mode=True,
     ),
     teacher_custom=dict(drop_path=0.0),
-    backbone_out_channels=64,
-    up_cast_level=0,
+    backbone_out_channels=384,  # 192 + 128 + 64
+    up_cast_level=2,
     head=dict(hidden_channels=256, out_channels=64),
     num_prototypes=256,
     sinkhorn=dict(type="ZipfSinkhorn", alpha=1.3, num_iters=3, scope="batch"),
@@ -73,14 +72,14 @@ model = dict(
     teacher_temp_start=0.04,
     teacher_temp_base=0.07,
     teacher_temp_warmup_ratio=0.05,
-    momentum_base=0.99,
+    momentum_base=0.996,
     momentum_final=1.0,
 )
 
 # scheduler settings
-epoch = 30
-eval_epoch = 30
-base_lr = 0.002
+epoch = 36
+eval_epoch = 36
+base_lr = 0.001
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.04)
 scheduler = dict(
     type="OneCycleLR",
@@ -99,7 +98,7 @@ transform = [
         type="TwoViews",
         view_keys=("coord", "strength", "point_id"),
         view_scale=(0.6, 1.0),
-        max_size=2500,
+        max_size=4000,
         view_transform=[
             dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=1.0),
             dict(type="RandomScale", scale=[0.95, 1.05]),
