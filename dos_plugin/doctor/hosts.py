@@ -59,7 +59,12 @@ def find_host() -> Found:
 def host_rows(found: Found) -> Iterator[Row]:
     """Rows about the active host and a checkout that is not active."""
     if not found.real:
-        yield Row("ok", "host", "the embedded one (python -m dos_plugin.minihost)")
+        chosen = os.environ.get("DOS_HOST")
+        if chosen and (Path.cwd() / "pointcept").is_dir():
+            text = "the embedded one, for DOS_HOST says so: the checkout here would not know DOS"
+            yield Row("warn", "host", text, "unset DOS_HOST")
+        else:
+            yield Row("ok", "host", "the embedded one (python -m dos_plugin.minihost)")
         checkout = find_pointcept()
         if checkout is None:
             text = f"none at $POINTCEPT_ROOT or {DEFAULT_CHECKOUT}; needed for large trainings only"

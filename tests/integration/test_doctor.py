@@ -283,6 +283,17 @@ def test_an_old_checkout_is_refused(tmp_path):
     assert checkout.status == "missing" and "older than v1.6.0" in checkout.found
 
 
+def test_a_checkout_that_a_left_over_variable_hides(tmp_path, monkeypatch):
+    fake_host(tmp_path, "pointcept", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOS_HOST", "minihost")
+    host, *_ = doctor.host_rows(doctor.find_host())
+    assert host.status == "warn" and host.mend == "unset DOS_HOST"
+    monkeypatch.delenv("DOS_HOST")
+    found = doctor.find_host()
+    assert found.real and found.name == "pointcept"
+
+
 @pytest.mark.skipif(find_pointcept() is None, reason="no Pointcept checkout")
 @pytest.mark.skipif(WITH_CUDA, reason="asks for the CPU runner")
 def test_pointcept_checkout(config, tmp_path):
