@@ -32,7 +32,7 @@ find_unused_parameters = False
 enable_wandb = False
 param_dicts = None
 
-grid_size = 0.3  # metres
+grid_size = 0.2  # metres
 num_classes = 15
 ignore_index = -1
 
@@ -40,20 +40,16 @@ ignore_index = -1
 model = dict(
     type="DefaultSegmentorV2",
     num_classes=num_classes,
-    backbone_out_channels=64,
+    backbone_out_channels=416,  # 32 + 64 + 128 + 192: the host stacks all levels
     backbone=dict(
         type="PT-v3m2",
         in_channels=2,  # strength, height
         order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2),
-        enc_depths=(1, 1, 1),
-        enc_channels=(32, 64, 128),
-        enc_num_head=(2, 4, 8),
-        enc_patch_size=(128, 128, 128),
-        dec_depths=(1, 1),
-        dec_channels=(64, 64),
-        dec_num_head=(4, 4),
-        dec_patch_size=(128, 128),
+        stride=(2, 2, 2),
+        enc_depths=(1, 1, 1, 1),
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128, 128, 128, 128),
         mlp_ratio=2,
         qkv_bias=True,
         qk_scale=None,
@@ -66,7 +62,7 @@ model = dict(
         enable_flash=False,
         upcast_attention=False,
         upcast_softmax=False,
-        enc_mode=False,
+        enc_mode=True,
     ),
     criteria=[
         dict(type="CrossEntropyLoss", loss_weight=1.0, ignore_index=ignore_index),

@@ -13,6 +13,7 @@ import json
 import pickle
 import random
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,15 +24,12 @@ def in_child(rank: int, config: object, path: str) -> None:
     """What a spawned child of the host's launcher does first: build the model of its config."""
     from pointcept.models.builder import build_model
 
-    state = dict(model=type(build_model(config.model)).__name__, rank=rank)
-    with open(f"{path}.{rank}", "w") as file:
-        json.dump(state, file)
+    Path(path).write_text(type(build_model(config.model)).__name__)
 
 
-def spawned(config: object, path: str) -> list[str]:
-    torch.multiprocessing.spawn(in_child, args=(config, path), nprocs=2)
-    answers = [json.load(open(f"{path}.{rank}")) for rank in range(2)]
-    return [answer["model"] for answer in answers]
+def spawned(config: object, path: str) -> str:
+    torch.multiprocessing.spawn(in_child, args=(config, path), nprocs=1)
+    return Path(path).read_text()
 
 
 def workers(config: object, method: str) -> list[str]:

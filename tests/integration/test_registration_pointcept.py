@@ -193,7 +193,7 @@ def answers(pretrained, spunet, tmp_path_factory) -> dict:
 
 
 def test_spawned_children_build_the_model_of_a_pickled_config(answers):
-    assert answers["fresh"] == answers["dumped"] == ["DOS", "DOS"]
+    assert answers["fresh"] == answers["dumped"] == "DOS"
     assert answers["copied"]
 
 
@@ -245,14 +245,12 @@ def test_linear_probe_trains_evaluates_and_is_tested(pretrained, data, tmp_path)
     assert float(result[2]) == pytest.approx(right / sum((s >= 0).sum() for s in labels), abs=1e-4)
 
 
-def test_the_probe_has_the_backbone_of_the_demo():
-    def setting(path, name):
-        scope: dict = {}
-        exec(path.read_text(), scope)
-        return scope["model"][name]
-
-    assert setting(PROBE, "backbone") == setting(DEMO, "backbone")
-    assert setting(PROBE, "backbone_out_channels") == setting(DEMO, "backbone_out_channels")
+def test_the_probe_has_the_backbone_and_the_voxels_of_the_demo():
+    probe, demo = {}, {}
+    exec(PROBE.read_text(), probe)
+    exec(DEMO.read_text(), demo)
+    assert probe["model"]["backbone"] == demo["model"]["backbone"]
+    assert probe["grid_size"] == demo["grid_size"]
 
 
 def test_a_renamed_fork(data, tmp_path):
