@@ -17,10 +17,10 @@ class PeakMemory:
     this process plus that of its largest finished child.
 
     Args:
-        interval: seconds between two samples.
+        interval: seconds between two samples; reading the sizes holds up the sampled processes.
     """
 
-    def __init__(self, interval: float = 0.5) -> None:
+    def __init__(self, interval: float = 3.0) -> None:
         self.interval = interval
         self._peak = 0
         self._stop = threading.Event()

@@ -32,7 +32,7 @@ def register() -> None:
                 )
 
 
-def _rebuild_config(cls: type, state: Any) -> Any:
+def _rebuild_config(cls: Any, state: Any) -> Any:
     config = cls.__new__(cls)
     config.__setstate__(state)
     return config

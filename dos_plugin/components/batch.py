@@ -58,7 +58,8 @@ def read_views(batch: dict, min_visible: int) -> Views:
         KeyError: If a key is missing; names it.
         ValueError: If a per-point key has another number of rows than the offset says.
     """
-    parts, num_scenes = [], 0
+    parts: list[Clouds] = []
+    num_scenes = 0
     for view in VIEWS:
         offset = _get(batch, f"{view}_offset")
         values = {key: _get(batch, f"{view}_{key}") for key in KEYS}

@@ -69,7 +69,7 @@ class BlockMask:
         order = np.random.permutation(len(count))  # the head is masked, the tail visible
         masked = min(int(self.mask_ratio * len(count)), len(count) - 1)
         hidden = np.cumsum(count[order])  # points hidden if that many of the head were masked
-        masked = min(masked, np.searchsorted(hidden, len(coord) - self.min_visible, side="right"))
+        masked = min(masked, int(np.searchsorted(hidden, len(coord) - self.min_visible, "right")))
         keep = np.ones(len(count), dtype=bool)
         keep[order[:masked]] = False
         return keep[block]

@@ -24,7 +24,7 @@ from dos_plugin.method.zipf_sinkhorn import check_temp
 from .batch import Clouds, Views, jitter_masked, read_views
 
 
-class DOS(HOST.PointModel):
+class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
     """Distilling observable softmaps of Zipfian prototypes (DOS, section 2).
 
     The student sees the visible points of two masked views, the teacher the whole views. Both
@@ -103,6 +103,7 @@ class DOS(HOST.PointModel):
             ("teacher_temp_base", teacher_temp_base),
         ):
             check_temp(name, temp)
+        self.backbone_out_channels = backbone_out_channels
         self.up_cast_level = up_cast_level
         self.target = target
         self.student_input = student_input
@@ -116,16 +117,16 @@ class DOS(HOST.PointModel):
         self.sinkhorn = HOST.MODULES.build({"type": "ZipfSinkhorn", **(sinkhorn or {})})
 
         head_module = ProjectionHead(backbone_out_channels, **(head or {}))
+        self.head_channels = head_module.out_channels
         student = {"backbone": HOST.build_model(backbone), "head": head_module}
         teacher = {
             "backbone": HOST.build_model({**backbone, **(teacher_custom or {})}),
             "head": ProjectionHead(backbone_out_channels, **(head or {})),
         }
         if target != "regression":
-            channels = head_module.mlp[-1].out_features
-            student["prototypes"] = Prototypes(num_prototypes, channels)
+            student["prototypes"] = Prototypes(num_prototypes, self.head_channels)
             if teacher_prototypes == "ema":
-                teacher["prototypes"] = Prototypes(num_prototypes, channels)
+                teacher["prototypes"] = Prototypes(num_prototypes, self.head_channels)
         self.student = nn.ModuleDict(student)
         self.teacher = nn.ModuleDict(teacher)
         for name, module in self.teacher.items():
@@ -191,15 +192,14 @@ class DOS(HOST.PointModel):
         if views.num_scenes:
             student, teacher, same_view, cross_view = self._embed_and_match(views, batch)
         else:  # the other ranks wait in the collectives of the loss: take part with no point
-            anchor = sum(p.sum() * 0 for p in self.student.parameters())
-            channels = self.student["head"].mlp[-1].out_features
-            student = anchor.float() + anchor.new_zeros(0, channels)
+            anchor = torch.stack([p.sum() * 0 for p in self.student.parameters()]).sum()
+            student = anchor.float() + anchor.new_zeros(0, self.head_channels)
             teacher = student.detach()
             none = torch.zeros(0, dtype=torch.long, device=anchor.device)
             same_view = cross_view = [(none, none, none)] * 2
 
         same, cross = (
-            sum(self._loss(student[s], teacher[t], cloud) for s, t, cloud in pairs)
+            torch.stack([self._loss(student[s], teacher[t], cloud) for s, t, cloud in pairs]).sum()
             for pairs in (same_view, cross_view)
         )
         matched = sum(len(s) for s, _, _ in cross_view) / max(1, len(student))
@@ -236,11 +236,10 @@ class DOS(HOST.PointModel):
         feat, row_of_point = row_features(
             branch["backbone"](inputs), len(clouds.coord), self.up_cast_level
         )
-        expected = branch["head"].mlp[0].in_features
-        if feat.shape[1] != expected:
+        if feat.shape[1] != self.backbone_out_channels:
             raise ValueError(
-                f"backbone_out_channels={expected}, but the backbone's features have "
-                f"{feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
+                f"backbone_out_channels={self.backbone_out_channels}, but the backbone's features "
+                f"have {feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
             )
         return branch["head"](feat), row_of_point
 
@@ -267,13 +266,14 @@ class DOS(HOST.PointModel):
         student, student_row = self.embed(self.student, student_clouds, 2 * num_scenes)
 
         cloud_of_row = seen.new_empty(len(student)).scatter_(0, student_row, student_clouds.cloud)
-        matches = []
-        for teacher_point in (seen, in_partner):
+
+        def pairs_by_view(teacher_point: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
             s, t = match_rows(student_row, len(student), teacher_point, teacher_row)
             cloud = cloud_of_row[s]
             first = cloud < num_scenes
-            matches.append([(s[v], t[v], cloud[v] % num_scenes) for v in (first, ~first)])
-        return student, teacher, *matches
+            return [(s[v], t[v], cloud[v] % num_scenes) for v in (first, ~first)]
+
+        return student, teacher, pairs_by_view(seen), pairs_by_view(in_partner)
 
     def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
         """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""

@@ -16,6 +16,7 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int = 4096, out_channels: int = 256):
         super().__init__()
+        self.out_channels = out_channels
         self.mlp = nn.Sequential(
             nn.Linear(in_channels, hidden_channels),
             nn.GELU(),

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,12 +104,14 @@ class Trainer:
             return model
         if cfg.sync_bn and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return nn.parallel.DistributedDataParallel(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            find_unused_parameters=cfg.find_unused_parameters,
-        )
+        with warnings.catch_warnings():  # torch 2.13 renames broadcast_buffers, older ones need it
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            return nn.parallel.DistributedDataParallel(
+                model,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.find_unused_parameters,
+            )
 
     def build_train_loader(self) -> DataLoader:
         """Loader of shuffled batches; an incomplete one is dropped if there is a full one."""
