@@ -24,8 +24,9 @@ SOURCES = {
     "raw": "raw inputs",
 }
 
-# Voxels kept of a training scan, from which every probe seed draws its own: bounds the memory.
-KEPT_POINTS = 4000
+# Random voxels kept of a scan, which bounds the memory: every probe seed draws its own of the
+# training ones, and is scored on all of the validation ones.
+KEPT_TRAIN, KEPT_VAL = 4000, 8000
 
 
 def probe_run(
@@ -63,7 +64,7 @@ def probe_run(
     result = {}
     for source in sources:
         features = feature_function(run, source)
-        data = gather(features, train, KEPT_POINTS), gather(features, val)
+        data = gather(features, train, KEPT_TRAIN), gather(features, val, KEPT_VAL)
         entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
         entry["channels"] = data[0].feat.shape[1]
         if knn:

@@ -4,6 +4,8 @@ It runs the same config files, on a CPU or on CUDA, with mmengine's registries a
 arguments and results are the real host's; what is left out says so when it is asked for.
 """
 
+import os
+
 from mmengine.config import Config
 
 from .backbones import BACKBONES
@@ -73,6 +75,10 @@ __all__ = [
     "point_collate_fn",
     "setup_config",
 ]
+
+# oneDNN keeps up to 1024 compiled kernels, one for each shape; no two point clouds have the same,
+# and a process grew by gigabytes. Read when oneDNN is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
 
 for _name, _backbone in BACKBONES.items():
     MODELS.register_module(name=_name, module=_backbone)
