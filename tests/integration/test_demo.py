@@ -50,7 +50,7 @@ def test_demo_leaves_table_report_and_figures(finished):
     assert phases["total"] == pytest.approx(parts, abs=0.3)
     assert 200 < content["peak_memory_mb"] < 4096
     assert content["training"]["steps"] == 6
-    assert content["commands"][1].startswith("python -m dos_plugin.minihost --config-file")
+    assert content["commands"][1].startswith("python -m dos_plugin.minihost --num-gpus 2 --")
     assert (report / "report.html").stat().st_size > 100_000
     for name in ("label-top", "pca-view", "prototype-top", "loss", "usage", "schedules"):
         assert (report / f"{name}.png").is_file()
