@@ -36,7 +36,7 @@ setup(
     extras_require={
         "demo": DEMO,
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
-        "dev": ["build", "pytest>=8", "ruff", "mypy", "POT", "scipy"],
+        "dev": ["build", "pytest>=8", "pytest-xdist>=3.5", "ruff", "mypy", "POT", "scipy"],
     },
     entry_points={"console_scripts": ["dos-plugin=dos_plugin.cli:main"]},
 )

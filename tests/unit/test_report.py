@@ -226,7 +226,7 @@ def test_report_is_one_page_without_network(run, val, tmp_path):
     assert content["training"]["steps"] == 29
     assert content["config"]["model"]["num_prototypes"] == 20
     assert content["prototypes"]["num_prototypes"] == 20
-    assert content["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(content["versions"]["torch"])
     for name in ("label", "pca", "prototype"):
         for view, size in (("top", (720, 720)), ("view", (1120, 640))):
             assert Image.open(tmp_path / f"{name}-{view}.png").size == size
