@@ -2,8 +2,8 @@
 DOS pretraining small enough for a laptop without GPU: a tiny PTv3 on synthetic LiDAR streets.
 
 Coarse voxels, small views and many quick steps; x and y are not among the features, since a short
-run learns position from them instead of semantics. The learning rate is low on purpose: at 0.006
-this run stays at the level of random weights. For real training see the configs of the datasets.
+run learns position from them instead of semantics. The learning rate is low on purpose: higher
+ones learned less. For real training see the configs of the datasets.
 
 The demo trains with two processes that share a batch:
     python -m dos_plugin.minihost --num-gpus 2 --config-file configs/dos/pretrain-dos-v1m1-9-demo.py

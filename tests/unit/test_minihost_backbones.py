@@ -6,58 +6,17 @@ import types
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 pytest.importorskip("spconv")
 pytest.importorskip("torch_pointcloud")
 
-import spconv.pytorch as spconv
 from torch_pointcloud.ops.hilbert import encode as library_hilbert
 
-from dos_plugin.cpu import spconv_fixes
 from dos_plugin.minihost.backbones import BACKBONES, attention
 from dos_plugin.minihost.backbones.attention import patch_layout
-from dos_plugin.minihost.backbones.naming import to_torch_pointcloud
 from dos_plugin.minihost.point import Point
 from dos_plugin.minihost.serialization import check_grid, encode, hilbert, serialize, z_order
-
-SMALL = dict(
-    in_channels=4,
-    order=("z", "hilbert"),
-    stride=(2, 2),
-    enc_depths=(1, 2, 1),
-    enc_channels=(16, 24, 32),
-    enc_num_head=(2, 3, 4),
-    enc_patch_size=(32, 32, 32),
-    dec_depths=(1, 1),
-    dec_channels=(16, 24),
-    dec_num_head=(2, 3),
-    dec_patch_size=(32, 32),
-    enable_flash=False,
-)
-UNET = dict(in_channels=4, num_classes=0, base_channels=8, channels=(8, 16, 16, 12))
-UNET["layers"] = (1, 1, 1, 1)
-PTV3 = ("PT-v3m1", "PT-v3m2")
-
-
-def build(kind, **changes):
-    torch.manual_seed(0)
-    return BACKBONES[kind](**{**(SMALL if kind in PTV3 else UNET), **changes})
-
-
-def cloud(n, seed, extent=(24, 20, 6)):
-    gen = torch.Generator().manual_seed(seed)
-    cells = torch.rand(4 * n, 3, generator=gen) * torch.tensor(extent, dtype=torch.float)
-    cells = torch.unique(cells.long(), dim=0)
-    cells = cells[torch.randperm(len(cells), generator=gen)[:n]]
-    coord = 0.3 * (cells + torch.rand(cells.shape, generator=gen))
-    return dict(feat=torch.randn(len(cells), 4, generator=gen), coord=coord, grid_coord=cells)
-
-
-def collate(*clouds):
-    batch = {key: torch.cat([c[key] for c in clouds]) for key in clouds[0]}
-    batch["offset"] = torch.tensor([len(c["feat"]) for c in clouds]).cumsum(0)
-    return batch
+from tests.small_backbones import PTV3, SMALL, UNET, build, cloud, collate
 
 
 def chain(point):
@@ -224,85 +183,6 @@ def test_upcast_attention_is_computed_in_float32():
     q, k, v = layer.qkv(x).float().view(16, 3, 2, 4).permute(1, 2, 0, 3)
     mixed = ((q @ k.transpose(1, 2) / 2).softmax(-1) @ v).transpose(0, 1).reshape(16, 8)
     assert torch.equal(layer(x, point), layer.proj(mixed.bfloat16()))
-
-
-# --- spconv on a CPU
-
-
-def dense_case():
-    gen = torch.Generator().manual_seed(0)
-    cells = torch.unique(torch.randint(0, 6, (60, 3), generator=gen), dim=0)
-    half = len(cells) // 2
-    batch = (torch.arange(len(cells)) >= half).long()
-    index = torch.cat([batch[:, None], cells], 1)
-    feat = torch.randn(len(cells), 3, generator=gen, dtype=torch.float64)
-    return index, feat
-
-
-def as_dense(index, feat):
-    grid = feat.new_zeros(2, 6, 6, 6, feat.shape[1])
-    grid = grid.index_put(tuple(index.T), feat)
-    return grid.permute(0, 4, 1, 2, 3)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the repairs are for machines without CUDA")
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind", ["subm", "strided", "inverse"])
-def test_sparse_convolutions_match_dense_ones_in_values_and_gradients(kind, training):
-    torch.manual_seed(1)
-    index, feat = dense_case()
-    sparse_in, dense_in = (feat.clone().requires_grad_() for _ in range(2))
-    x = spconv.SparseConvTensor(sparse_in, index.int(), [6, 6, 6], 2)
-    down = spconv.SparseConv3d(3, 4, 2, stride=2, bias=True, indice_key="down").double()
-    up = spconv.SparseInverseConv3d(4, 5, 2, bias=True, indice_key="down").double()
-    subm = spconv.SubMConv3d(3, 4, 3, bias=True, indice_key="subm").double()
-    for layer in (down, up, subm):
-        torch.nn.init.normal_(layer.bias)
-        layer.train(training)
-
-    def kernel(layer):  # spconv keeps (out, x, y, z, in)
-        return layer.weight.permute(0, 4, 1, 2, 3)
-
-    dense = as_dense(index, dense_in)
-    if kind == "subm":
-        out = subm(x)
-        full = F.conv3d(dense, kernel(subm), subm.bias, padding=1)
-        layers = [subm]
-    else:
-        out = down(x)
-        full = F.conv3d(dense, kernel(down), down.bias, stride=2)
-        layers = [down]
-    if kind == "inverse":
-        occupied = as_dense(index, torch.ones_like(feat[:, :1])).bool()
-        coarse = F.max_pool3d(occupied.double(), 2)
-        out = up(out)
-        assert torch.equal(out.indices.long(), index)
-        full = F.conv_transpose3d(full * coarse, kernel(up).transpose(0, 1), up.bias, stride=2)
-        layers.append(up)
-    where = out.indices.long()
-    expected = full.permute(0, 2, 3, 4, 1)[tuple(where.T)]
-    torch.testing.assert_close(out.features, expected)
-
-    params = [p for layer in layers for p in layer.parameters()]
-    weights = torch.randn_like(expected)
-    ours = torch.autograd.grad((out.features * weights).sum(), [sparse_in, *params])
-    theirs = torch.autograd.grad((expected * weights).sum(), [dense_in, *params])
-    for mine, other in zip(ours, theirs):
-        torch.testing.assert_close(mine, other)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the repairs are for machines without CUDA")
-def test_repairing_spconv_again_changes_nothing():
-    from spconv.pytorch import conv, ops
-
-    before = conv.SparseConvolutionBase._conv_forward, ops.get_current_stream
-    assert spconv_fixes.apply()
-    assert (conv.SparseConvolutionBase._conv_forward, ops.get_current_stream) == before
-
-
-def test_with_cuda_spconv_is_left_alone(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert not spconv_fixes.apply()
 
 
 # --- whole backbones
@@ -548,76 +428,3 @@ def test_m1_refuses_to_pool_more_often_than_the_cloud_is_wide():
     tiny = cloud(8, 0, extent=(2, 2, 2))
     with pytest.raises(ValueError, match="stride"):
         build("PT-v3m1", stride=(4, 2)).eval()(collate(tiny))
-
-
-# --- names for export
-
-
-@pytest.mark.parametrize("kind", PTV3)
-def test_renamed_ptv3_fits_the_librarys_models(kind):
-    from torch_pointcloud.models.point_transformer_v3 import PointTransformerV3Segmentation
-
-    m2 = kind == "PT-v3m2"
-    library = PointTransformerV3Segmentation(
-        in_channels=4,
-        num_classes=0,
-        serialization_orders=("hilbert",),
-        strides=SMALL["stride"],
-        encoder_depths=SMALL["enc_depths"],
-        encoder_channels=SMALL["enc_channels"],
-        encoder_num_heads=SMALL["enc_num_head"],
-        encoder_patch_size=SMALL["enc_patch_size"],
-        decoder_depths=SMALL["dec_depths"][::-1],
-        decoder_channels=SMALL["dec_channels"][::-1],
-        decoder_num_heads=SMALL["dec_num_head"][::-1],
-        decoder_patch_size=SMALL["dec_patch_size"][::-1],
-        use_flash_attn=False,
-        pooling="grid" if m2 else "serialized",
-        stem_type="linear" if m2 else "sparse_conv",
-        norm="layer_norm" if m2 else "batch_norm",
-        norm_kwargs=dict(mode="node") if m2 else dict(eps=1e-3, momentum=0.01),
-    )
-    library.load_state_dict(to_torch_pointcloud(build(kind).state_dict()), strict=True)
-
-
-def test_one_renamed_stage_computes_what_the_library_does():
-    from torch_pointcloud.models.point_transformer_v3 import PointTransformerV3Encoder
-
-    one = {k: v[:1] for k, v in SMALL.items() if k.startswith("enc_")}
-    ours = build("PT-v3m2", order="hilbert", stride=(), enc_mode=True, **one).eval()
-    library = PointTransformerV3Encoder(
-        4, ("hilbert",), False, (), *(one[k] for k in ("enc_depths", "enc_channels")),
-        one["enc_num_head"], one["enc_patch_size"], norm="layer_norm",
-        norm_kwargs=dict(mode="node"), pooling="grid", stem_type="linear", use_flash_attn=False,
-    ).eval()  # fmt: skip
-    state = to_torch_pointcloud(ours.state_dict())
-    library.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items()})
-    # Whole patches: where they are not, the library pads differently from the real host.
-    batch = collate(cloud(64, 0), cloud(96, 1))
-    expected, _, _ = library(batch["feat"], batch["grid_coord"], Point(batch).batch)
-    torch.testing.assert_close(ours(batch).feat, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_renamed_spunet_fits_the_librarys_model():
-    from torch_pointcloud.models.spunet import SparseUNetSegmentation
-
-    ours = build("SpUNet-v1m1", num_classes=3).eval()
-    library = SparseUNetSegmentation(
-        4,
-        3,
-        stem_channels=8,
-        encoder_channels=(8, 16),
-        decoder_channels=(16, 12),
-        encoder_depths=(1, 1),
-        decoder_depths=(1, 1),
-        norm_kwargs=dict(eps=1e-3, momentum=0.01),
-    ).eval()
-    library.load_state_dict(to_torch_pointcloud(ours.state_dict()), strict=True)
-    batch = collate(cloud(64, 0), cloud(96, 1))
-    expected = library(batch["feat"], batch["grid_coord"], Point(batch).batch)
-    torch.testing.assert_close(ours(batch), expected)
-
-
-def test_layer_scale_has_no_library_name():
-    with pytest.raises(ValueError, match="layer scale"):
-        to_torch_pointcloud(build("PT-v3m2", layer_scale=0.1).state_dict())
