@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dos_plugin.features import Scan, extract
 from dos_plugin.method import ProjectionHead, ZipfSinkhorn
-from dos_plugin.method.zipf_sinkhorn import Logits
+from dos_plugin.method.blocks import Logits, softmax_column_sums
 from dos_plugin.runs import Run, branch_state, frozen, load_backbone, load_strictly, read_state
 
 
@@ -127,9 +127,7 @@ def measure_usage(projector: Projector, scans: Sequence[Scan], rows: int = 20_00
     feat = torch.cat(parts)
     logits = Logits(feat, projector.prototypes, projector.temp)
     scaling = projector.sinkhorn.scaling(logits)
-    own = torch.zeros(len(projector.prototypes))
-    for block in logits.blocks():
-        own += torch.softmax(logits[block], 1).sum(0) / len(feat)
+    own = softmax_column_sums(logits, torch.zeros(len(projector.prototypes))) / len(feat)
     return Usage(
         prior=projector.sinkhorn.prior(len(projector.prototypes)),
         own=own,

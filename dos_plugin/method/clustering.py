@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .blocks import Logits
 from .distributed import all_reduce_sum, world_size
 from .softmap import check_shapes
-from .zipf_sinkhorn import Logits, ZipfSinkhorn, check_temp
+from .zipf_sinkhorn import ZipfSinkhorn, check_temp
 
 
 def clustering_loss(
@@ -54,7 +55,7 @@ def clustering_loss(
         # A zero with a graph, for a rank without points; nothing of it can overflow.
         total = student[:0].to(weight.dtype).sum() + weight[:0].sum()
         for rows in logits.blocks():
-            target = torch.softmax(logits[rows] + bias, dim=1)
+            target = torch.softmax(logits.block(rows, bias), dim=1)
             total = total + checkpoint(
                 block_loss, student[rows], weight, target, use_reentrant=False
             )

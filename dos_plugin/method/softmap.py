@@ -18,8 +18,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .blocks import Logits, column_logsumexp, kl_and_gradients
 from .distributed import all_reduce_logsumexp, all_reduce_sum, world_size
-from .zipf_sinkhorn import Logits, ZipfSinkhorn, check_temp
+from .zipf_sinkhorn import ZipfSinkhorn, check_temp
 
 
 def softmap_loss(
@@ -48,7 +49,7 @@ def softmap_loss(
         student_temp: Temperature of the student's softmaps, > 0.
         teacher_temp: Temperature of the teacher's softmaps, > 0.
         offset: (B,) cumulative point counts of the clouds; needed for ``scope="cloud"``.
-        block_size: Points in a block (default: about 8 MB of logits).
+        block_size: Points in a block (default: see :mod:`.blocks`).
 
     Returns:
         Scalar loss; 0 with zero gradients if there is no point anywhere.
@@ -89,35 +90,23 @@ class _SoftmapKL(torch.autograd.Function):
     def forward(ctx, student, prototypes, teacher_logits, sinkhorn, student_temp, block_size):
         across_ranks = sinkhorn.scope == "batch"
         student_logits = Logits(student, prototypes, student_temp, block_size)
-        weight = student_logits.prototypes
-        bias, log_column = sinkhorn.scaling(teacher_logits)
-
-        log_sum = weight.new_full((len(weight),), -torch.inf)  # of exp(s_ik) over points
-        for rows in student_logits.blocks():
-            log_sum = torch.logaddexp(log_sum, student_logits[rows].logsumexp(dim=0))
+        scaling = sinkhorn.scaling(teacher_logits)
+        log_sum = column_logsumexp(student_logits)
         if across_ranks:
             log_sum = all_reduce_logsumexp(log_sum)
-
-        share = (world_size() if across_ranks else 1) / len(weight)
-        loss = weight.new_zeros(())
-        grad_student = torch.empty_like(student, dtype=weight.dtype)
-        grad_weight = torch.zeros_like(weight)
-        for rows in student_logits.blocks():
-            log_target = torch.log_softmax(teacher_logits[rows] + bias, dim=1) - log_column
-            log_softmap = student_logits[rows] - log_sum
-            target = log_target.exp()
-            loss += (log_target - log_softmap).mul_(target).sum()  # pairwise, unlike a dot product
-            grad_logits = log_softmap.exp_().sub_(target).mul_(share / student_temp)
-            torch.mm(grad_logits, weight, out=grad_student[rows])
-            grad_weight.addmm_(grad_logits.T, student[rows].to(weight.dtype))
+        kl, grad_student, grad_weight = kl_and_gradients(
+            student_logits, teacher_logits, *scaling, log_sum
+        )
+        ctx.share = (world_size() if across_ranks else 1) / len(prototypes)
         ctx.save_for_backward(grad_student, grad_weight)
         ctx.student_dtype = student.dtype
-        return loss * share
+        return kl * ctx.share
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         grad_student, grad_weight = ctx.saved_tensors
+        grad = grad * ctx.share
         return (
             # Rounded to half precision only after the factor of a gradient scaler.
             (grad * grad_student).to(ctx.student_dtype),

@@ -11,18 +11,15 @@ is then one pass over blocks of points and one all-reduce of K numbers.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .blocks import Logits, softmax_column_sums
 from .distributed import all_reduce_sum
 
 Scope = Literal["batch", "cloud"]
-
-# Elements of the largest temporary, a block of points times K: 2 MiElements are 8 MB in float32.
-BLOCK_ELEMENTS = 2**21
 
 
 def zipf_prior(num_prototypes: int, alpha: float, device: torch.device | None = None) -> Tensor:
@@ -54,41 +51,6 @@ def check_temp(name: str, temp: float) -> None:
         raise ValueError(f"{name} must be a finite number > 0, got {temp}")
 
 
-class Logits:
-    """Cosines of points with prototypes over a temperature, in blocks of points.
-
-    Args:
-        feat: (N, D) L2-normalised features.
-        prototypes: (K, D) L2-normalised prototypes.
-        temp: Temperature.
-        block_size: Points in a block; the default keeps a block near ``BLOCK_ELEMENTS`` elements.
-    """
-
-    def __init__(
-        self, feat: Tensor, prototypes: Tensor, temp: float, block_size: int | None = None
-    ):
-        dtype = torch.promote_types(feat.dtype, torch.float32)
-        self.feat = feat.detach()
-        self.prototypes = prototypes.detach().to(dtype)
-        self.temp = temp
-        self.block_size = block_size or max(1, BLOCK_ELEMENTS // max(1, len(prototypes)))
-        self._whole: Tensor | None = None
-
-    def blocks(self) -> Iterator[slice]:
-        """The blocks of points, in order."""
-        for start in range(0, len(self.feat), self.block_size):
-            yield slice(start, start + self.block_size)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """(rows, K) logits of a block; do not modify them in place."""
-        if self._whole is not None:
-            return self._whole
-        logits = (self.feat[rows].to(self.prototypes.dtype) / self.temp) @ self.prototypes.T
-        if len(self.feat) <= self.block_size:  # the only block: worth keeping between passes
-            self._whole = logits
-        return logits
-
-
 class Scaling(NamedTuple):
     """What turns logits into Zipf-Sinkhorn targets.
 
@@ -118,9 +80,7 @@ def scaling_vectors(
     log_prior = prior.to(logits.prototypes.dtype).clamp_min(tiny).log()  # 1024^-15 is 0 in float32
     bias = torch.zeros_like(log_prior)
     for iteration in range(num_iters):
-        column = torch.zeros_like(bias)
-        for rows in logits.blocks():
-            column += torch.softmax(logits[rows] + bias, dim=1).sum(dim=0)
+        column = softmax_column_sums(logits, bias)
         if across_ranks:
             column = all_reduce_sum(column)
         log_column = column.clamp_min(tiny).log()
@@ -187,7 +147,7 @@ class ZipfSinkhorn(nn.Module):
             bias, log_column = self.scaling(logits)
             return torch.cat(
                 [
-                    (torch.log_softmax(logits[r] + bias, 1) - log_column).exp()
+                    (torch.log_softmax(logits.block(r, bias), 1) - log_column).exp()
                     for r in logits.blocks()
                 ]
                 or [logits.prototypes.new_zeros(0, len(prototypes))]

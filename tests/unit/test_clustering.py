@@ -1,12 +1,12 @@
 """Per-point clustering and feature regression against float64 references."""
 
 import math
-import sys
 
 import pytest
 import torch
 
 from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss
+from dos_plugin.method.blocks import BLOCK_ELEMENTS
 from tests.references import clustering_loss_reference, double_leaf, relative_error, unit_rows
 
 TEMPS = 0.1, 0.06
@@ -43,9 +43,7 @@ def test_clustering_over_several_blocks(monkeypatch):
     whole = clustering_loss(*inputs, ZipfSinkhorn(), *TEMPS)
     expected = torch.autograd.grad(whole, (inputs[0], inputs[2]))
     # Blocks of 7 points, which do not divide 100.
-    # (Found by class: the package exports a function with the name of the module.)
-    module = sys.modules[ZipfSinkhorn.__module__]
-    monkeypatch.setattr(module, "BLOCK_ELEMENTS", 7 * 16 + 3)
+    monkeypatch.setitem(BLOCK_ELEMENTS, "cpu", 7 * 16 + 3)
     loss = clustering_loss(*inputs, ZipfSinkhorn(), *TEMPS)
     assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
     for grad, expected_grad in zip(torch.autograd.grad(loss, (inputs[0], inputs[2])), expected):

@@ -1,0 +1,114 @@
+"""The passes over points x prototypes that the loss consists of, in blocks of points.
+
+Shape letters in this file: N points, K prototypes, D channels. Logits are cosines over a
+temperature. No pass keeps an N x K tensor: a block of logits is made, used and forgotten.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+# Elements of a block, points times K. On a CPU a block and its temporaries should stay in the
+# cache of a core; on a GPU a kernel should last longer than its launch.
+BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**25}
+
+
+class Logits:
+    """Cosines of points with prototypes over a temperature, computed when asked for.
+
+    Args:
+        feat: (N, D) L2-normalised features.
+        prototypes: (K, D) L2-normalised prototypes.
+        temp: Temperature.
+        block_size: Points in a block; the default keeps a block near ``BLOCK_ELEMENTS`` elements.
+    """
+
+    def __init__(
+        self, feat: Tensor, prototypes: Tensor, temp: float, block_size: int | None = None
+    ):
+        self.feat = feat.detach()
+        self.prototypes = prototypes.detach().to(torch.promote_types(feat.dtype, torch.float32))
+        self.temp = temp
+        elements = BLOCK_ELEMENTS.get(feat.device.type, BLOCK_ELEMENTS["cuda"])
+        self.block_size = block_size or max(1, elements // max(1, len(prototypes)))
+        self._weight = self.prototypes / temp
+
+    def blocks(self) -> Iterator[slice]:
+        """The blocks of points, in order."""
+        for start in range(0, len(self.feat), self.block_size):
+            yield slice(start, start + self.block_size)
+
+    def rows(self, rows: slice) -> Tensor:
+        """(rows, D) features of a block in the precision of the logits."""
+        return self.feat[rows].to(self.prototypes.dtype)
+
+    def block(self, rows: slice, bias: Tensor | None = None) -> Tensor:
+        """(rows, K) logits of a block plus ``bias`` (K,), a new tensor."""
+        return _linear(self.rows(rows), self._weight, bias)
+
+
+class Divergence(NamedTuple):
+    """A sum of Kullback-Leibler divergences over prototypes, and its gradients."""
+
+    value: Tensor  # scalar
+    grad_student: Tensor  # (N, D)
+    grad_prototypes: Tensor  # (K, D), of the student's prototypes
+
+
+def softmax_column_sums(logits: Logits, bias: Tensor) -> Tensor:
+    """(K,) sums over points of the softmax over prototypes of ``logits + bias``."""
+    total = torch.zeros_like(bias)
+    for rows in logits.blocks():
+        total += torch.softmax(logits.block(rows, bias), dim=1).sum(dim=0)
+    return total
+
+
+def column_logsumexp(logits: Logits) -> Tensor:
+    """(K,) ``log(sum(exp(logits)))`` over points; ``-inf`` without points."""
+    log_sum = logits.prototypes.new_full((len(logits.prototypes),), -torch.inf)
+    for rows in logits.blocks():
+        log_sum = torch.logaddexp(log_sum, logits.block(rows).logsumexp(dim=0))
+    return log_sum
+
+
+def kl_and_gradients(
+    student: Logits, teacher: Logits, bias: Tensor, log_column: Tensor, log_sum: Tensor
+) -> Divergence:
+    """``sum_k KL(target(:, k) || S(:, k))`` and its gradients, in one pass (DOS, section 2).
+
+    Args:
+        student: N points.
+        teacher: The same N points.
+        bias: (K,) and
+        log_column: (K,) the scaling of the targets, see
+            :class:`~dos_plugin.method.zipf_sinkhorn.Scaling`.
+        log_sum: (K,) normaliser of the student's softmaps, see :func:`column_logsumexp`.
+    """
+    value = log_sum.new_zeros(())
+    grad_student = torch.empty_like(student.feat, dtype=log_sum.dtype)
+    grad_prototypes = torch.zeros_like(student.prototypes.T)
+    columns = (student.prototypes.T / student.temp).contiguous()
+    for rows in student.blocks():
+        log_target = torch.log_softmax(teacher.block(rows, bias), dim=1).sub_(log_column)
+        log_softmap = student.block(rows, -log_sum)
+        target = log_target.exp()
+        value += log_target.sub_(log_softmap).mul_(target).sum()  # pairwise, unlike a dot product
+        grad_logits = log_softmap.exp_().sub_(target)
+        grad_student[rows] = _linear(grad_logits, columns)
+        grad_prototypes += _linear(student.rows(rows).T, grad_logits.T)
+    return Divergence(value, grad_student, grad_prototypes.T / student.temp)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``.
+
+    Torch multiplies float32 matrices on CPUs with MKL, which leaves AVX-512 unused on processors
+    of other makers; oneDNN, also part of torch, does not (docs/performance.md).
+    """
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    if on_cpu and x.numel() and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return linear(x, weight, bias)
