@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Command("", "train a config with the embedded host"),
     "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
+    "split": Command("dos_plugin.split", "choose a fraction of the training scans, for few labels"),
     "configs": Command("dos_plugin.shipped", "list, locate or install the shipped configs"),
     "doctor": Command("dos_plugin.doctor", "show what is missing here and how to mend it"),
 }
