@@ -108,7 +108,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Torch multiplies float32 matrices on CPUs with MKL, which leaves AVX-512 unused on processors
     of other makers; oneDNN, also part of torch, does not (docs/performance.md).
     """
-    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-    if on_cpu and x.numel() and torch.backends.mkldnn.is_available():
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
+    if on_cpu and torch.backends.mkldnn.is_available() and not torch.compiler.is_compiling():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return linear(x, weight, bias)

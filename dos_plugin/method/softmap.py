@@ -13,8 +13,6 @@ which is what DistributedDataParallel takes of the gradients, is the loss of one
 the whole batch.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -65,19 +63,20 @@ def softmap_loss(
         weight = student_prototypes.to(torch.promote_types(student.dtype, torch.float32))
         losses = [
             _SoftmapKL.apply(
-                student[rows],
+                points,
                 weight,
-                Logits(teacher[rows], teacher_prototypes, teacher_temp, block_size),
+                Logits(targets, teacher_prototypes, teacher_temp, block_size),
                 sinkhorn,
                 student_temp,
                 block_size,
             )
-            for rows in _sets(student, sinkhorn, offset)
+            for points, targets in _sets(student, teacher, sinkhorn, offset)
         ]
-        # A zero with a graph, for where no cloud is left; nothing of it can overflow.
-        total = sum(losses, start=student[:0].to(weight.dtype).sum() + weight[:0].sum())
+        if not losses:  # no cloud on this rank: a zero with a graph, of nothing that can overflow
+            losses = [student[:0].to(weight.dtype).sum() + weight[:0].sum()]
+        total = torch.stack(losses).sum()
         if sinkhorn.scope == "cloud":  # mean over the clouds of all ranks
-            filled = sum(1 for rows in _sets(student, sinkhorn, offset) if rows.stop > rows.start)
+            filled = sum(len(points) > 0 for points, _ in _sets(student, teacher, sinkhorn, offset))
             count = all_reduce_sum(torch.tensor(float(filled), device=student.device))
             total = total * (world_size() / count.clamp_min(1))
         return total
@@ -107,15 +106,23 @@ class _SoftmapKL(torch.autograd.Function):
     def backward(ctx, grad):
         grad_student, grad_weight = ctx.saved_tensors
         grad = grad * ctx.share
+        # N x D is the largest tensor of the loss: a second one only where this one must stay.
+        scaled = grad_student * grad if _keeps_graph() else grad_student.mul_(grad)
         return (
-            # Rounded to half precision only after the factor of a gradient scaler.
-            (grad * grad_student).to(ctx.student_dtype),
+            scaled.to(ctx.student_dtype),  # only after the factor of a gradient scaler
             grad * grad_weight,
             None,
             None,
             None,
             None,
         )
+
+
+def _keeps_graph() -> bool:
+    """Whether another backward pass over the same graph may follow this one."""
+    # Private, but what torch's own compiler asks before it overwrites a saved tensor.
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked() if asked else True
 
 
 def dense_softmap_loss(
@@ -133,30 +140,32 @@ def dense_softmap_loss(
     The reference for :func:`softmap_loss`, which has the arguments' meaning.
     """
     losses = []
-    for rows in _sets(student, sinkhorn, offset):
-        if rows.stop == rows.start:
+    for points, targets in _sets(student, teacher, sinkhorn, offset):
+        if len(points) == 0:
             continue
-        target = sinkhorn(teacher[rows], teacher_prototypes, teacher_temp)
-        logits = student[rows].to(target.dtype) @ student_prototypes.to(target.dtype).T
+        target = sinkhorn(targets, teacher_prototypes, teacher_temp)
+        logits = points.to(target.dtype) @ student_prototypes.to(target.dtype).T
         log_softmap = torch.log_softmax(logits / student_temp, dim=0)
         kl = torch.nn.functional.kl_div(log_softmap, target, reduction="none").sum(dim=0)
         losses.append(kl.mean())
     return torch.stack(losses).mean() if losses else student.sum() * 0
 
 
-def _sets(student: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None) -> Iterator[slice]:
+def _sets(
+    student: Tensor, teacher: Tensor, sinkhorn: ZipfSinkhorn, offset: Tensor | None
+) -> list[tuple[Tensor, Tensor]]:
     """The sets of points that share a normalisation."""
     if sinkhorn.scope == "batch":
-        yield slice(0, len(student))
-        return
+        return [(student, teacher)]
     if offset is None:
         raise ValueError("offset is needed with scope='cloud', got None")
     ends = offset.tolist()
     if (ends[-1] if ends else 0) != len(student):
         raise ValueError(f"offset must end with the number of points {len(student)}, got {ends}")
-    if [0, *ends] != sorted([0, *ends]):
+    counts = [end - start for start, end in zip([0, *ends[:-1]], ends)]
+    if min(counts, default=0) < 0:
         raise ValueError(f"offset must be >= 0 and never fall, got {ends}")
-    yield from (slice(start, end) for start, end in zip([0, *ends[:-1]], ends))
+    return list(zip(student.split(counts), teacher.split(counts)))
 
 
 def check_shapes(student: Tensor, teacher: Tensor, *prototypes: Tensor) -> None:

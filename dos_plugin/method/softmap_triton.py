@@ -1,0 +1,316 @@
+"""The passes of the softmap loss over points x prototypes as fused Triton kernels.
+
+Shape letters in this file: N points, K prototypes, D channels.
+
+A tile of logits lives in registers between two matrix products and is never written: memory is
+O(N D), whatever K. Sums that run over programs go through partial buffers of bounded size and are
+added in a fixed order, so that equal inputs give equal results. Nothing waits for the device.
+
+Optional: importing this module needs ``triton``. With ``TRITON_INTERPRET=1`` in the environment
+when triton is first imported, the kernels run on CPU tensors (slowly, for tests).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+# Of torch.get_float32_matmul_precision(): what tl.dot makes of float32 operands.
+PRECISION = {"highest": "ieee", "high": "tf32", "medium": "tf32"}
+
+# Programs that a pass over prototypes is split into: several for each multiprocessor.
+PROGRAMS = 512
+
+# Tiles for compute capability 8.0 and newer: operands of one stage of a product take 16 kB in
+# float32, so that three stages fit the 99 kB of shared memory of the smallest such device.
+POINTS, PROTOTYPES, CHANNELS = 64, 64, 32
+TILES = {"BLOCK_N": POINTS, "BLOCK_K": PROTOTYPES, "BLOCK_D": CHANNELS}
+OUTPUT_CHANNELS = 256  # of the gradients; a wider D repeats the logits for each part
+
+
+def supports(tensor: Tensor) -> bool:
+    """Whether the kernels run on tensors of this device and dtype."""
+    if tensor.dtype not in DTYPES:
+        return False
+    if not isinstance(_row_logsumexp, triton.JITFunction):  # TRITON_INTERPRET
+        return True
+    if not tensor.is_cuda or torch.version.hip is not None:
+        return False
+    return torch.cuda.get_device_capability(tensor.device) >= (8, 0)
+
+
+def softmax_column_sums(feat: Tensor, prototypes: Tensor, temp: float, bias: Tensor) -> Tensor:
+    """Sums over points of the softmax over prototypes of ``feat @ prototypes.T / temp + bias``.
+
+    Args:
+        feat: (N, D) features.
+        prototypes: (K, D).
+        temp: Temperature.
+        bias: (K,) added to the logits of all points.
+
+    Returns:
+        (K,) sums, float32; 0 if there is no point.
+
+    Raises:
+        TypeError: If a dtype is not one of ``DTYPES``.
+    """
+    feat, weight = _operands(feat, prototypes, temp)
+    if len(feat) == 0:
+        return weight.new_zeros(len(weight))
+    bias = bias.to(weight.dtype)
+    row = _row_normaliser(feat, weight, bias)
+    return _over_points(feat, weight, bias, row).sum(dim=0)
+
+
+def column_logsumexp(feat: Tensor, prototypes: Tensor, temp: float) -> Tensor:
+    """``log(sum(exp(feat @ prototypes.T / temp)))`` over points.
+
+    Args:
+        feat: (N, D) features.
+        prototypes: (K, D).
+        temp: Temperature.
+
+    Returns:
+        (K,) float32; -inf if there is no point.
+
+    Raises:
+        TypeError: If a dtype is not one of ``DTYPES``.
+    """
+    feat, weight = _operands(feat, prototypes, temp)
+    if len(feat) == 0:
+        return weight.new_full((len(weight),), -torch.inf)
+    return _over_points(feat, weight).logsumexp(dim=0)
+
+
+def kl_and_gradients(
+    student: Tensor,
+    teacher: Tensor,
+    student_prototypes: Tensor,
+    teacher_prototypes: Tensor,
+    student_temp: float,
+    teacher_temp: float,
+    bias: Tensor,
+    log_column: Tensor,
+    log_sum: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum_k KL(target(:, k) || S(:, k))`` and its gradients (DOS, section 2).
+
+    Args:
+        student: (N, D) student features.
+        teacher: (N, D) teacher features of the same points.
+        student_prototypes: (K, D).
+        teacher_prototypes: (K, D).
+        student_temp: Temperature of the student's softmaps.
+        teacher_temp: Temperature of the teacher's softmaps.
+        bias: (K,) and
+        log_column: (K,) scaling of the targets: ``log_target = log_softmax(teacher logits + bias,
+            over prototypes) - log_column``.
+        log_sum: (K,) normaliser of the student's softmaps: ``log S = student logits - log_sum``.
+
+    Returns:
+        Scalar, gradient of ``student`` (N, D), gradient of ``student_prototypes`` (K, D), float32.
+
+    Raises:
+        TypeError: If a dtype is not one of ``DTYPES``.
+    """
+    student, student_weight = _operands(student, student_prototypes, student_temp)
+    teacher, teacher_weight = _operands(teacher, teacher_prototypes, teacher_temp)
+    points, channels = student.shape
+    grad_student = torch.zeros_like(student, dtype=torch.float32)
+    if points == 0:
+        return student_weight.new_zeros(()), grad_student, torch.zeros_like(student_weight)
+    bias, log_column, log_sum = (v.to(torch.float32) for v in (bias, log_column, log_sum))
+    row = _row_normaliser(teacher, teacher_weight, bias)
+    inputs = student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum
+    sizes = _sizes(student, student_weight)
+    sizes["BLOCK_OUT"] = min(OUTPUT_CHANNELS, max(16, triton.next_power_of_2(channels)))
+    parts = triton.cdiv(channels, sizes["BLOCK_OUT"])
+    with torch.cuda.device_of(student):
+        value = row.new_empty(triton.cdiv(points, POINTS))
+        _grad_student[len(value), parts](*inputs, value, grad_student, **sizes)
+        # At most N of the partial rows (D numbers each), so that they are no more than the input.
+        splits = _splits(student_weight, parts, points, most=max(1, points // len(student_weight)))
+        partial = row.new_empty(splits, *student_weight.shape)
+        grid = triton.cdiv(len(student_weight), PROTOTYPES), splits, parts
+        _grad_prototypes[grid](*inputs, partial, splits, **sizes)
+    return value.sum(), grad_student, partial.sum(dim=0) / student_temp
+
+
+def _operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Tensor]:
+    """Features as they are, and float32 prototypes over the temperature; both contiguous."""
+    for name, tensor in (("features", feat), ("prototypes", prototypes)):
+        if tensor.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float32, bfloat16 or float16, got {tensor.dtype}")
+    return feat.detach().contiguous(), (prototypes.detach().float() / temp).contiguous()
+
+
+def _sizes(feat: Tensor, weight: Tensor) -> dict:
+    """What all kernels want to know about sizes, and how to launch them."""
+    options = {"num_warps": 8, "num_stages": 3}
+    precision = PRECISION[torch.get_float32_matmul_precision()]
+    sizes = {"N": len(feat), "K": len(weight), "D": feat.shape[1], "PRECISION": precision}
+    return sizes | TILES | options
+
+
+def _splits(weight: Tensor, parts: int, points: int, most: int) -> int:
+    """Programs that share the points of one tile of prototypes."""
+    tiles = triton.cdiv(len(weight), PROTOTYPES) * parts
+    return min(triton.cdiv(PROGRAMS, tiles), triton.cdiv(points, POINTS), most)
+
+
+def _row_normaliser(feat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(N,) logsumexp over prototypes of the logits plus bias."""
+    row = weight.new_empty(len(feat))
+    with torch.cuda.device_of(feat):
+        grid = (triton.cdiv(len(feat), POINTS),)
+        _row_logsumexp[grid](feat, weight, bias, row, **_sizes(feat, weight))
+    return row
+
+
+def _over_points(
+    feat: Tensor, weight: Tensor, bias: Tensor | None = None, row: Tensor | None = None
+) -> Tensor:
+    """(splits, K) sums of the softmax where its scaling is given, else logsumexps of logits."""
+    splits = _splits(weight, 1, len(feat), most=PROGRAMS)
+    partial = weight.new_empty(splits, len(weight))
+    with torch.cuda.device_of(feat):
+        grid = triton.cdiv(len(weight), PROTOTYPES), splits
+        _column_sums[grid](feat, weight, bias, row, partial, splits, **_sizes(feat, weight))
+    return partial
+
+
+# N changes from step to step: no new compilation for its divisors.
+_kernel = triton.jit(do_not_specialize=["N", "splits"])
+
+
+@triton.jit
+def _logits(feat, weight, rows, cols, N, K, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION):
+    """(rows, cols) tile of ``feat @ weight.T``; 0 outside."""
+    tile = tl.zeros((rows.shape[0], cols.shape[0]), tl.float32)
+    for start in range(0, D, BLOCK_D):
+        dims = start + tl.arange(0, BLOCK_D)
+        at_row = feat + rows.to(tl.int64)[:, None] * D + dims[None, :]
+        at_col = weight + cols[:, None] * D + dims[None, :]
+        x = tl.load(at_row, mask=(rows < N)[:, None] & (dims < D)[None, :], other=0.0)
+        w = tl.load(at_col, mask=(cols < K)[:, None] & (dims < D)[None, :], other=0.0)
+        tile = tl.dot(x.to(tl.float32), tl.trans(w), tile, input_precision=PRECISION)
+    return tile
+
+
+@_kernel
+def _row_logsumexp(
+    feat, weight, bias, out,
+    N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program a tile of points: logsumexp over all prototypes."""
+    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    high = tl.full((BLOCK_N,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_N,), tl.float32)
+    for start in range(0, K, BLOCK_K):
+        cols = start + tl.arange(0, BLOCK_K)
+        tile = _logits(feat, weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+        tile += tl.load(bias + cols, mask=cols < K, other=float("-inf"))[None, :]
+        higher = tl.maximum(high, tl.max(tile, axis=1))
+        total = total * tl.exp(high - higher) + tl.sum(tl.exp(tile - higher[:, None]), axis=1)
+        high = higher
+    tl.store(out + rows, high + tl.log(total), mask=rows < N)
+
+
+@_kernel
+def _column_sums(
+    feat, weight, bias, row, partial, splits,
+    N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One program a tile of prototypes and a share of the points; neighbours share the points."""
+    cols = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    high = tl.full((BLOCK_K,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_K,), tl.float32)
+    for tile_id in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), splits):
+        rows = tile_id * BLOCK_N + tl.arange(0, BLOCK_N)
+        tile = _logits(feat, weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+        if row is None:
+            tile = tl.where((rows < N)[:, None], tile, float("-inf"))
+            higher = tl.maximum(high, tl.max(tile, axis=0))
+            total = total * tl.exp(high - higher) + tl.sum(tl.exp(tile - higher[None, :]), axis=0)
+            high = higher
+        else:
+            tile += tl.load(bias + cols, mask=cols < K, other=0.0)[None, :]
+            tile -= tl.load(row + rows, mask=rows < N, other=float("inf"))[:, None]
+            total += tl.sum(tl.exp(tile), axis=0)
+    if row is None:
+        total = high + tl.log(total)
+    tl.store(partial + tl.program_id(1) * K + cols, total, mask=cols < K)
+
+
+@triton.jit
+def _divergence(
+    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+    rows, cols, N, K, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION,
+):  # fmt: skip
+    """Tiles of ``target * log(target / S)`` and of ``S - target``; 0 outside."""
+    inside, col = (rows < N)[:, None] & (cols < K)[None, :], cols < K
+    log_target = _logits(teacher, teacher_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+    log_target += tl.load(bias + cols, mask=col, other=0.0)[None, :]
+    log_target -= tl.load(row + rows, mask=rows < N, other=0.0)[:, None]
+    log_target -= tl.load(log_column + cols, mask=col, other=0.0)[None, :]
+    log_softmap = _logits(student, student_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+    log_softmap -= tl.load(log_sum + cols, mask=col, other=0.0)[None, :]
+    target = tl.exp(log_target)
+    value = tl.where(inside, target * (log_target - log_softmap), 0.0)
+    return value, tl.where(inside, tl.exp(log_softmap) - target, 0.0)
+
+
+@_kernel
+def _grad_student(
+    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+    value, grad,
+    N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_OUT: tl.constexpr,
+):  # fmt: skip
+    """One program a tile of points and a part of the channels; the first part sums the value."""
+    rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    dims = tl.program_id(1) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    total = tl.zeros((BLOCK_N,), tl.float32)
+    out = tl.zeros((BLOCK_N, BLOCK_OUT), tl.float32)
+    for start in range(0, K, BLOCK_K):
+        cols = start + tl.arange(0, BLOCK_K)
+        tile, grad_logits = _divergence(
+            student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+            rows, cols, N, K, D, BLOCK_D, PRECISION,
+        )  # fmt: skip
+        total += tl.sum(tile, axis=1)
+        at = student_weight + cols[:, None] * D + dims[None, :]
+        w = tl.load(at, mask=(cols < K)[:, None] & (dims < D)[None, :], other=0.0)
+        out = tl.dot(grad_logits, w, out, input_precision=PRECISION)
+    at = grad + rows.to(tl.int64)[:, None] * D + dims[None, :]
+    tl.store(at, out, mask=(rows < N)[:, None] & (dims < D)[None, :])
+    if tl.program_id(1) == 0:
+        tl.store(value + tl.program_id(0), tl.sum(total, axis=0))
+
+
+@_kernel
+def _grad_prototypes(
+    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+    partial, splits,
+    N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_OUT: tl.constexpr,
+):  # fmt: skip
+    """One program a tile of prototypes, a share of the points and a part of the channels."""
+    cols = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
+    dims = tl.program_id(2) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    out = tl.zeros((BLOCK_K, BLOCK_OUT), tl.float32)
+    for tile_id in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), splits):
+        rows = tile_id * BLOCK_N + tl.arange(0, BLOCK_N)
+        _, grad_logits = _divergence(
+            student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+            rows, cols, N, K, D, BLOCK_D, PRECISION,
+        )  # fmt: skip
+        at = student + rows.to(tl.int64)[:, None] * D + dims[None, :]
+        x = tl.load(at, mask=(rows < N)[:, None] & (dims < D)[None, :], other=0.0)
+        out = tl.dot(tl.trans(grad_logits), x.to(tl.float32), out, input_precision=PRECISION)
+    at = partial + (tl.program_id(1).to(tl.int64) * K + cols)[:, None] * D + dims[None, :]
+    tl.store(at, out, mask=(cols < K)[:, None] & (dims < D)[None, :])
