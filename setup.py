@@ -16,6 +16,9 @@ DEMO = [
     "matplotlib>=3.8",
     "jinja2>=3.1",
     "tqdm>=4.66",
+    "pyyaml>=6.0",
+    "plyfile>=1.0",
+    "pypcd4>=1.4",
 ]
 
 setup(

@@ -26,7 +26,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("dos_plugin.demo", "make scenes, pretrain, probe and report, all in one"),
     "scenes": Command("dos_plugin.scenes.cli", "make synthetic LiDAR streets, labels and boxes"),
-    "ingest": Command("dos_plugin.ingest", "bring your own scans (.bin) into the host's layout"),
+    "ingest": Command("dos_plugin.ingest", "bring your own scans into the host's layout"),
     "train": Command("", "train a config with the embedded host"),
     "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
@@ -41,11 +41,14 @@ DEMO_EXTRA = {
     "matplotlib",
     "mmengine",
     "PIL",
+    "plyfile",
+    "pypcd4",
     "scipy",
     "spconv",
     "tensorboardX",
     "torch_pointcloud",
     "tqdm",
+    "yaml",
 }
 
 

@@ -1,11 +1,13 @@
-"""Ingest of KITTI-style scans: layout, bad files, names, strengths."""
+"""Ingest: layout, bad files, names, strengths, processes."""
 
 import argparse
 
 import numpy as np
 import pytest
 
-from dos_plugin.ingest import add_arguments, read_bin, run, scene_names
+from dos_plugin.ingest import add_arguments, run
+from dos_plugin.ingest.readers import read_fields
+from dos_plugin.ingest.sources import scene_names
 from dos_plugin.scenes import folders
 
 
@@ -74,7 +76,7 @@ def test_bad_files_are_listed_and_the_rest_is_written(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "7 files skipped" in error
     for text in (
-        f"{cut}: 315 bytes is not a multiple of 16",
+        f"{cut}: cannot be read as kitti: 315 bytes is not a multiple of 16",
         f"{empty}: no point",
         f"{lost}: no point with finite values among 4",
         f"{five}: a strength of -",
@@ -101,6 +103,13 @@ def test_same_stem_in_two_folders(tmp_path):
     assert call(tmp_path, "--out", tmp_path / "out") == 0
     names = sorted(p.name for p in (tmp_path / "out/train").iterdir())
     assert names == ["00-velodyne-000000", "01-velodyne-000000"]
+
+
+def test_the_same_stem_in_two_formats(tmp_path):
+    files = [tmp_path / "a.bin", tmp_path / "a.npy", tmp_path / "x/b.pcd.bin"]
+    assert scene_names(files) == ["a-bin", "a-npy", "b"]
+    files = [tmp_path / "x/a.bin", tmp_path / "x/a.npy", tmp_path / "y/a.bin"]
+    assert scene_names(files) == ["a-bin", "a-npy", "a"]
 
 
 def test_names_are_safe_and_different(tmp_path):
@@ -168,7 +177,18 @@ def test_what_was_written_is_read_back(tmp_path, monkeypatch, capsys):
     assert tree(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("option", [["--strength-scale", "0"], ["--split", "../x"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--strength-scale", "0"],
+        ["--split", "../x"],
+        ["--workers", "0"],
+        ["--label-map", "map.json"],
+        ["--labels", "{dir}/labels"],
+        ["--labels", "{name}/{stem}"],
+        ["--labels", "nowhere"],
+    ],
+)
 def test_bad_options(tmp_path, capsys, option):
     file = write_bin(tmp_path / "a.bin", points())
     assert call(file, "--out", tmp_path / "out", *option) == 2
@@ -179,5 +199,47 @@ def test_bad_options(tmp_path, capsys, option):
 def test_byte_order_of_the_file_is_little_endian(tmp_path):
     file = tmp_path / "a.bin"
     file.write_bytes(bytes.fromhex("0000803f 00000040 00004040 0000003f".replace(" ", "")))
-    rows, dropped = read_bin(file)
-    assert rows.tolist() == [[1.0, 2.0, 3.0, 0.5]] and dropped == 0
+    fields = read_fields(file, "kitti")
+    assert {name: values.tolist() for name, values in fields.items()} == dict(
+        x=[1.0], y=[2.0], z=[3.0], intensity=[0.5]
+    )
+
+
+def test_bad_scans_in_the_middle_with_two_processes(tmp_path, capsys):
+    """As in one process, and in the order of the files."""
+    for number in range(12):
+        write_bin(tmp_path / f"in/{number:02d}.bin", points(30 + number, number))
+    (tmp_path / "in/04.bin").write_bytes(b"")
+    (tmp_path / "in/07.bin").write_bytes(b"cut")
+    said = []
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        assert call(tmp_path / "in", "--out", out, "--workers", workers) == 2
+        said.append(capsys.readouterr())
+    assert said[0].out.replace("out1", "out2") == said[1].out and "10 scans with" in said[0].out
+    errors = [text.err[text.err.index("dos-plugin ingest") :].splitlines() for text in said]
+    assert errors[0] == errors[1]
+    assert [line.split(":")[0].strip()[-6:] for line in errors[0][1:]] == ["04.bin", "07.bin"]
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out2")
+    for name in tree(tmp_path / "out1"):
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_ends_it_also_in_processes(tmp_path, capsys):
+    for number in range(4):
+        write_bin(tmp_path / f"in/{number}.bin", points())
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train").write_text("no folder")
+    assert call(tmp_path / "in", "--out", out, "--workers", "2") == 2
+    assert str(out / "train") in capsys.readouterr().err
+
+
+def test_scans_without_strength_among_others_are_left_out(tmp_path, capsys):
+    write_bin(tmp_path / "in/a.bin", points())
+    np.save(tmp_path / "in/b.npy", points()[:, :3])
+    assert call(tmp_path / "in", "--out", tmp_path / "out") == 2
+    assert "b.npy: no strength, but 1 others have one" in capsys.readouterr().err
+    assert call(tmp_path / "in", "--out", tmp_path / "none", "--strength-field", "none") == 0
+    assert tree(tmp_path / "none") == ["train/a/coord.npy", "train/b/coord.npy"]
+    assert "must do without them" in capsys.readouterr().out

@@ -1,0 +1,10 @@
+"""Own scans, with or without labels, into the host's on-disk layout.
+
+``sources`` finds the files, ``readers`` reads their fields, ``labels`` their labels, ``scan``
+checks and picks what is kept, ``write`` does all of it for many files in ``parallel``, ``command``
+is the command.
+"""
+
+from .command import add_arguments, run
+
+__all__ = ["add_arguments", "run"]
