@@ -6,6 +6,9 @@ import numpy as np
 
 from .warn import warn_counted
 
+# A view with at most so many places for blocks to each point is counted in a table of them all.
+_DENSE = 16
+
 
 class BlockMask:
     """Mask whole cubes of each view: adds ``<view>_visible`` (n,) bool.
@@ -55,11 +58,7 @@ class BlockMask:
 
     def visible(self, coord: np.ndarray) -> np.ndarray:
         """Draw a mask: (n,) bool, True where a point of ``coord`` (n, 3) stays visible."""
-        origin = coord.min(axis=0) - np.random.uniform(0, self.block_size, 3)
-        cell = ((coord - origin) / self.block_size).astype(np.int64)
-        size = cell.max(axis=0) + 1
-        key = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
-        _, block, count = np.unique(key, return_inverse=True, return_counts=True)
+        block, count = self._blocks(coord)
         if len(count) == 1 and self.mask_ratio > 0:
             warn_counted(
                 "views of one block",
@@ -73,3 +72,20 @@ class BlockMask:
         keep = np.ones(len(count), dtype=bool)
         keep[order[:masked]] = False
         return keep[block]
+
+    def _blocks(self, coord: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Number (n,) of every point's block and number of points of every block."""
+        # Axis by axis: numpy is slow to reduce over the long axis of (n, 3).
+        axes = np.array(coord.T, dtype=np.float64, order="C")
+        axes -= axes.min(axis=1, keepdims=True) - np.random.uniform(0, self.block_size, (3, 1))
+        x, y, z = (axes / self.block_size).astype(np.int64)
+        shape = x.max() + 1, y.max() + 1, z.max() + 1
+        position = (x * shape[1] + y) * shape[2] + z
+        if np.prod(shape, dtype=np.float64) > _DENSE * len(coord):
+            _, block, count = np.unique(position, return_inverse=True, return_counts=True)
+            return block, count
+        count = np.bincount(position)
+        occupied = np.flatnonzero(count)
+        number = np.empty(len(count), dtype=np.int64)
+        number[occupied] = np.arange(len(occupied))
+        return number[position], count[occupied]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dos_plugin.components import warn
+from dos_plugin.components.cells import ViewGridSample, is_view_grid_sample
 from dos_plugin.components.masking import BlockMask
 from dos_plugin.components.views import Height, PointId, TwoViews
 from dos_plugin.host import HOST
@@ -143,6 +144,94 @@ class TestTwoViews:
             TwoViews()(PointId()(scene(10)))
 
 
+def plain_cells(coord: np.ndarray, size: float) -> np.ndarray:
+    cells = np.array([[int(np.floor(np.float64(x) / size)) for x in row] for row in coord])
+    return cells - cells.min(axis=0)
+
+
+class TestViewGridSample:
+    """Against cells computed point by point, and against the host's GridSample."""
+
+    def sample(self, transform, data: dict) -> dict:
+        keys = ["coord", "strength", "row"]
+        data = {**data, "row": np.arange(len(data["coord"])), "index_valid_keys": keys}
+        return transform(data)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_cells_are_those_of_the_host(self, dtype):
+        data = scene(3000, size=6.0)
+        data["coord"] = (data["coord"] - 2).astype(dtype)
+        cells = plain_cells(data["coord"], GRID["grid_size"])
+        for transform in (ViewGridSample(GRID), HOST.TRANSFORMS.build(GRID)):
+            view = self.sample(transform, data)
+            rows = view["row"]
+            assert len(rows) == len(np.unique(cells, axis=0)) < 3000
+            assert len(np.unique(view["grid_coord"], axis=0)) == len(rows)
+            np.testing.assert_array_equal(view["grid_coord"], cells[rows])
+            np.testing.assert_array_equal(view["coord"], data["coord"][rows])
+            np.testing.assert_array_equal(view["strength"], data["strength"][rows])
+            assert view["index_valid_keys"] == ["coord", "strength", "row", "grid_coord"]
+            assert view["grid_coord"].dtype == np.int64
+
+    def test_every_point_of_a_cell_has_the_same_chance(self):
+        data = scene(8, size=1e-3)
+        data["coord"][5:] += 10.0  # cells of five and three points
+        taken = np.zeros(8)
+        for _ in range(3000):
+            taken[self.sample(ViewGridSample(GRID), data)["row"]] += 1
+        assert taken.sum() == 6000 and taken[:5].sum() == 3000
+        np.testing.assert_allclose(taken[:5], 600, atol=5 * np.sqrt(3000 * 0.2 * 0.8))
+        np.testing.assert_allclose(taken[5:], 1000, atol=5 * np.sqrt(3000 / 3 * 2 / 3))
+
+    def test_the_order_of_rows_says_nothing_of_the_place(self):
+        view = self.sample(ViewGridSample(GRID), scene(4000))
+        correlation = np.corrcoef(view["coord"].T, np.arange(len(view["coord"])))[3, :3]
+        assert np.abs(correlation).max() < 0.1
+
+    def test_extent_too_large_for_an_integer_is_left_to_the_host(self):
+        data = scene(40, size=1e6)
+        config = {**GRID, "grid_size": 1e-3}
+        fast = ViewGridSample(config)
+        fast.host_transform = lambda view: pytest.fail("not needed here")
+        assert len(self.sample(fast, scene(40, size=10))["coord"]) == 40
+        view = self.sample(ViewGridSample(config), data)
+        np.testing.assert_array_equal(
+            view["grid_coord"], plain_cells(data["coord"], 1e-3)[view["row"]]
+        )
+        assert len(view["row"]) == 40
+        with pytest.raises(pytest.fail.Exception):
+            self.sample(fast, data)
+
+    @pytest.mark.skipif(HOST.name != "minihost", reason="the real host lets them pass")
+    @pytest.mark.parametrize("n, bad", [(0, 0.0), (5, np.nan), (5, np.inf)])
+    def test_nothing_or_not_finite_is_an_error_of_the_embedded_host(self, n, bad):
+        data = scene(n)
+        data["coord"][1:2] = bad
+        with pytest.raises(ValueError, match="GridSample"):
+            self.sample(ViewGridSample(GRID), data)
+
+    @pytest.mark.parametrize(
+        "change, fits",
+        [
+            (dict(), True),
+            (dict(grid_size=1), True),
+            (dict(grid_size=[0.1, 0.1, 0.2]), False),
+            (dict(return_grid_coord=False), False),
+            (dict(return_displacement=True), False),
+            (dict(mode="test"), False),
+            (dict(type="SphereCrop"), False),
+        ],
+    )
+    def test_it_stands_for_plain_ones_only(self, change, fits):
+        assert is_view_grid_sample({**GRID, **change}) is fits
+
+    def test_a_grid_sample_with_more_options_is_the_hosts(self):
+        data = TwoViews(view_transform=[{**GRID, "return_displacement": True}])(
+            PointId()(scene(300))
+        )
+        assert data["view1_displacement"].shape == data["view1_coord"].shape
+
+
 def test_height_is_z_and_selected_with_the_points():
     data = Height()(PointId()(scene(30)))
     np.testing.assert_array_equal(data["height"][:, 0], data["coord"][:, 2])
@@ -162,6 +251,29 @@ class TestBlockMask:
         of_cell = visible.reshape(144, 4)
         assert np.isin(of_cell.sum(axis=1), (0, 4)).all()
         assert of_cell[:, 0].sum() == 144 - int(0.7 * 144)
+
+    # In a table of all places for blocks, and with np.unique where that is too large.
+    @pytest.mark.parametrize("block_size", [2.0, 0.01])
+    @pytest.mark.parametrize("ratio, least", [(0.7, 1), (0.7, 300), (0.9, 250), (0.0, 1)])
+    def test_equals_blocks_found_point_by_point(self, block_size, ratio, least):
+        coord = scene(400, size=10.0)["coord"] - 3
+        coord[200:] = coord[:200] + 1e-7
+        np.random.seed(4)
+        visible = BlockMask(block_size, ratio, least).visible(coord)
+
+        np.random.seed(4)
+        origin = coord.min(axis=0) - np.random.uniform(0, block_size, 3)
+        blocks: dict[tuple, list[int]] = {}
+        for row, point in enumerate(coord):
+            blocks.setdefault(tuple(np.floor((point - origin) / block_size)), []).append(row)
+        for rows in blocks.values():
+            assert visible[rows].all() or not visible[rows].any()
+        masked = [len(rows) for rows in blocks.values() if not visible[rows[0]]]
+        assert visible.sum() >= least
+        assert len(masked) <= int(ratio * len(blocks))
+        if len(masked) < int(ratio * len(blocks)):  # for the sake of min_visible only
+            largest = max(len(rows) for rows in blocks.values())
+            assert visible.sum() < least + largest
 
     @pytest.mark.parametrize(
         "n, ratio, least", [(1, 0.99, 64), (10, 0.99, 64), (500, 0.99, 100), (500, 0, 1)]
