@@ -27,6 +27,7 @@ class Host(NamedTuple):
     HOOKS: Any
     DATASETS: Any
     build_model: Any
+    build_criteria: Any
     Compose: type
     Config: type
     HookBase: type
@@ -53,6 +54,7 @@ _LAYOUT = {
     "HOOKS": "engines.hooks.builder",
     "DATASETS": "datasets.builder",
     "build_model": "models.builder",
+    "build_criteria": "models.losses",
     "Compose": "datasets.transform",
     "Config": "utils.config",
     "HookBase": "engines.hooks",

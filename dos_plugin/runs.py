@@ -94,16 +94,17 @@ def read_state(checkpoint: str | Path | None) -> dict[str, Tensor]:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or is no checkpoint of the host.
     """
-    state = _read_checkpoint(checkpoint)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def read_epoch(checkpoint: str | Path) -> int:
     """Finished epochs of a checkpoint; errors as :func:`read_state`."""
-    return int(_read_checkpoint(checkpoint).get("epoch") or 0)
+    return int(read_checkpoint(checkpoint).get("epoch") or 0)
 
 
-def _read_checkpoint(checkpoint: str | Path | None) -> Mapping[str, Any]:
+def read_checkpoint(checkpoint: str | Path | None) -> Mapping[str, Any]:
+    """Everything in a host checkpoint, on the CPU; errors as :func:`read_state`."""
     if checkpoint is None or not Path(checkpoint).is_file():
         raise FileNotFoundError(
             f"{checkpoint or 'model/model_last.pth'}: no checkpoint there, has the run finished "

@@ -2,12 +2,14 @@
 
 from dos_plugin.method import ZipfSinkhorn
 
+from .load import PretrainedLoader
 from .masking import BlockMask
 from .model import DOS
+from .segmentor import Segmentor
 from .views import Height, PointId, TwoViews
 
 COMPONENTS: dict[str, dict[str, type]] = {
-    "MODELS": {"DOS-v1m1": DOS},
+    "MODELS": {"DOS-v1m1": DOS, "DOS-Segmentor-v1m1": Segmentor},
     "MODULES": {"ZipfSinkhorn": ZipfSinkhorn},
     "TRANSFORMS": {
         "PointId": PointId,
@@ -15,5 +17,5 @@ COMPONENTS: dict[str, dict[str, type]] = {
         "Height": Height,
         "BlockMask": BlockMask,
     },
-    "HOOKS": {},
+    "HOOKS": {"PretrainedLoader": PretrainedLoader},
 }

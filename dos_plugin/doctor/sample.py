@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from dos_plugin.components.widths import WIDTHS
 from dos_plugin.host import HOST
 
 from .rows import Row
-
-WIDTHS = {"coord": 3, "color": 3, "normal": 3, "strength": 1, "height": 1}
 
 
 def sample_rows(cfg: Any, samples: list[dict]) -> Iterator[Row]:

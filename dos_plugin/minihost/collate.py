@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
@@ -53,14 +54,31 @@ def _collate_key(key: str, batch: Sequence[Mapping]) -> Any:
 
 
 def point_collate_fn(batch: Sequence[Mapping], mix_prob: float = 0) -> dict:
-    """:func:`collate_fn` for dicts; mixing neighbouring samples is left to the real host.
+    """:func:`collate_fn` for dicts; with probability ``mix_prob`` neighbouring samples are mixed.
+
+    Two mixed samples (Mix3D, arXiv 2110.02210) are one cloud: all rows stay, the offset between
+    them goes. Each keeps the frame of its ``grid_coord``, as on the real host. Whether a batch is
+    mixed depends on the numbers of points in it alone, so that workers change nothing.
 
     Raises:
         TypeError: If the samples are no dicts.
-        ValueError: If ``mix_prob`` is not 0.
+        ValueError: If views are to be mixed, or instances or grid coordinates renumbered, which
+            the real host does.
     """
     if not isinstance(batch[0], Mapping):
         raise TypeError(f"a sample must be a dict, got {type(batch[0]).__name__}")
-    if mix_prob:
-        raise ValueError(f"mix_prob must be 0 on the embedded host, got {mix_prob!r}")
-    return collate_fn(batch)
+    joined = collate_fn(batch)
+    if not mix_prob:
+        return joined
+    offset_keys = [key for key in joined if "offset" in key]
+    refused = sorted({"instance", "grid_size"} & joined.keys())
+    refused += [key for key in offset_keys if key != "offset"]
+    if refused or not offset_keys:
+        raise ValueError(
+            f"mix_prob={mix_prob}: a batch with {', '.join(refused) or 'no offset'} cannot be "
+            "mixed here, set mix_prob=0"
+        )
+    counts = joined["offset"].tolist()
+    if np.random.default_rng(counts).random() < mix_prob:
+        joined["offset"] = torch.tensor([*counts[1:-1:2], counts[-1]])
+    return joined

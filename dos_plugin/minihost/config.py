@@ -108,8 +108,8 @@ def _check(cfg: Config) -> None:
         )
     if cfg.amp_dtype not in ("float16", "bfloat16"):
         raise ValueError(f"amp_dtype must be 'float16' or 'bfloat16', got {cfg.amp_dtype!r}")
-    if cfg.mix_prob:
-        raise ValueError(f"mix_prob must be 0 on the embedded host, got {cfg.mix_prob!r}")
+    if not (isinstance(cfg.mix_prob, (int, float)) and 0 <= cfg.mix_prob <= 1):
+        raise ValueError(f"mix_prob must be a number from 0 to 1, got {cfg.mix_prob!r}")
     if not isinstance(cfg.save_path, str) or not cfg.save_path:
         raise ValueError(f"save_path must be the path of a folder, got {cfg.save_path!r}")
     if cfg.weight and not os.path.isfile(cfg.weight):

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import functools
 import logging
 import os
 import sys
@@ -122,7 +123,7 @@ class Trainer:
             SeededDataset(dataset, cfg.seed),
             batch_size=cfg.batch_size_per_gpu,
             sampler=sampler,
-            collate_fn=point_collate_fn,
+            collate_fn=functools.partial(point_collate_fn, mix_prob=cfg.mix_prob),
             drop_last=len(dataset) > cfg.batch_size,
             persistent_workers=cfg.num_worker_per_gpu > 0,
         )
@@ -134,12 +135,13 @@ class Trainer:
         return loader
 
     def build_val_loader(self) -> DataLoader | None:
-        """Loader of the validation set in order; None unless ``evaluate``."""
+        """Loader of the validation set in order, the same each time; None unless ``evaluate``."""
         if not self.cfg.evaluate:
             return None
         dataset = build_dataset(self.cfg.data.val)
         rank, world_size = get_rank(), get_world_size()
-        part = torch.utils.data.Subset(dataset, range(rank, len(dataset), world_size))
+        keys = [(0, index) for index in range(rank, len(dataset), world_size)]
+        part = torch.utils.data.Subset(SeededDataset(dataset, self.cfg.seed), keys)  # type: ignore[arg-type]
         return self._loader(part, batch_size=self.cfg.batch_size_val_per_gpu, collate_fn=collate_fn)
 
     def _loader(self, dataset: Any, **kwargs) -> DataLoader:

@@ -326,6 +326,19 @@ def test_collate_joins_samples():
     assert torch.equal(collate_fn([torch.ones(1, 2), torch.zeros(2, 2)])[0], torch.ones(2))
 
 
+@pytest.mark.parametrize(
+    "counts, ends", [((4, 2, 3, 1), (6, 10)), ((4, 2, 3), (6, 9)), ((4,), (4,))]
+)
+def test_mixing_neighbours(counts, ends):
+    samples = [
+        dict(coord=torch.full((n, 3), float(n)), offset=torch.tensor([n]), name=str(n))
+        for n in counts
+    ]
+    plain, mixed = (point_collate_fn(copy.deepcopy(samples), mix_prob=p) for p in (0, 1))
+    assert torch.equal(plain["coord"], mixed["coord"]) and plain["name"] == mixed["name"]
+    assert mixed["offset"].tolist() == list(ends)
+
+
 @pytest.fixture
 def root(tmp_path):
     labels = np.arange(30, dtype=np.int64).reshape(-1, 1) % 4

@@ -130,7 +130,7 @@ def test_missing_keys_are_named(write, key):
         ({"batch_size": 2.5}, ValueError, "batch_size .* got 2.5"),
         ({"seed": -1}, ValueError, "seed must be .* got -1"),
         ({"num_worker": -1}, ValueError, "num_worker must be .* got -1"),
-        ({"mix_prob": 0.8}, ValueError, "mix_prob must be 0 .* got 0.8"),
+        ({"mix_prob": 80}, ValueError, "mix_prob must be .* from 0 to 1, got 80"),
         ({"amp_dtype": "half"}, ValueError, "amp_dtype .* got 'half'"),
         ({"hooks.5.type": "A"}, ValueError, "hooks.5.type"),
         ({"hooks.x": 1}, ValueError, "hooks.x"),

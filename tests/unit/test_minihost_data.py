@@ -174,8 +174,9 @@ def test_errors_of_collate_name_the_key():
         collate_fn([dict(feat=torch.zeros(1, 2)), dict(feat=torch.zeros(1, 3))])
     with pytest.raises(ValueError, match="'size'"):
         collate_fn([dict(size=torch.tensor(1.0))] * 2)
-    with pytest.raises(ValueError, match=r"mix_prob must be 0 .* got 0.5"):
-        point_collate_fn([dict(a=1)], mix_prob=0.5)
+    view = dict(view1_offset=torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"mix_prob=0.5: .* view1_offset cannot be mixed"):
+        point_collate_fn([view, view], mix_prob=0.5)
     with pytest.raises(TypeError, match="must be a dict, got list"):
         point_collate_fn([[1]])
 

@@ -12,6 +12,48 @@ Amount = float | Sequence[float]
 
 
 @TRANSFORMS.register_module()
+class ChromaticAutoContrast:
+    """Stretch each channel to [0, 255] with probability p, blended with the colours as they are.
+
+    Args:
+        p: Probability.
+        blend_factor: Share of the stretched colours; None draws it.
+    """
+
+    def __init__(self, p: float = 0.2, blend_factor: float | None = None) -> None:
+        self.p = p
+        self.blend_factor = blend_factor
+
+    def __call__(self, data_dict: dict) -> dict:
+        if "color" not in data_dict or np.random.rand() >= self.p:
+            return data_dict
+        color = data_dict["color"]
+        low, extent = color.min(axis=0), np.ptp(color, axis=0)
+        if not extent.any():
+            return data_dict
+        stretched = (color - low) * np.where(extent > 0, 255 / np.where(extent > 0, extent, 1), 1)
+        share = np.random.rand() if self.blend_factor is None else self.blend_factor
+        data_dict["color"] = (color + share * (stretched - color)).astype(color.dtype)
+        return data_dict
+
+
+@TRANSFORMS.register_module()
+class ChromaticJitter:
+    """Add Gaussian noise of ``255 * std`` to each colour, with probability p."""
+
+    def __init__(self, p: float = 0.95, std: float = 0.005) -> None:
+        self.p = p
+        self.std = std
+
+    def __call__(self, data_dict: dict) -> dict:
+        if "color" in data_dict and np.random.rand() < self.p:
+            color = data_dict["color"]
+            noise = np.random.randn(*color.shape) * 255 * self.std
+            data_dict["color"] = (color + noise).clip(0, 255).astype(color.dtype)
+        return data_dict
+
+
+@TRANSFORMS.register_module()
 class ChromaticTranslation:
     """Shift each channel by up to ``255 * ratio``, the same for all points, with probability p."""
 
