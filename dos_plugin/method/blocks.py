@@ -59,18 +59,18 @@ class Divergence(NamedTuple):
 
 
 def softmax_column_sums(logits: Logits, bias: Tensor) -> Tensor:
-    """(K,) sums over points of the softmax over prototypes of ``logits + bias``."""
-    total = torch.zeros_like(bias)
+    """(K,) float64 sums over points of the softmax over prototypes of ``logits + bias``."""
+    total = torch.zeros_like(bias, dtype=torch.float64)
     for rows in logits.blocks():
         total += torch.softmax(logits.block(rows, bias), dim=1).sum(dim=0)
     return total
 
 
 def column_logsumexp(logits: Logits) -> Tensor:
-    """(K,) ``log(sum(exp(logits)))`` over points; ``-inf`` without points."""
-    log_sum = logits.prototypes.new_full((len(logits.prototypes),), -torch.inf)
+    """(K,) float64 ``log(sum(exp(logits)))`` over points; ``-inf`` without points."""
+    log_sum = logits.prototypes.new_full((len(logits.prototypes),), -torch.inf, dtype=torch.float64)
     for rows in logits.blocks():
-        log_sum = torch.logaddexp(log_sum, logits.block(rows).logsumexp(dim=0))
+        log_sum = torch.logaddexp(log_sum, logits.block(rows).logsumexp(dim=0).double())
     return log_sum
 
 
@@ -83,23 +83,32 @@ def kl_and_gradients(
         student: N points.
         teacher: The same N points.
         bias: (K,) and
-        log_column: (K,) the scaling of the targets, see
+        log_column: (K,) float64, the scaling of the targets, see
             :class:`~dos_plugin.method.zipf_sinkhorn.Scaling`.
-        log_sum: (K,) normaliser of the student's softmaps, see :func:`column_logsumexp`.
+        log_sum: (K,) float64 normaliser of the student's softmaps, see :func:`column_logsumexp`.
     """
-    value = log_sum.new_zeros(())
-    grad_student = torch.empty_like(student.feat, dtype=log_sum.dtype)
-    grad_prototypes = torch.zeros_like(student.prototypes.T)
+    dtype = bias.dtype
+    # What rounding takes from a normaliser is common to all points of a prototype and would add
+    # up over them, so it is given back as a factor.
+    shift = -log_sum.to(dtype)
+    softmap_scale = (-shift - log_sum).exp().to(dtype)
+    target_scale = (-log_column).exp().to(dtype)
+    log_column = log_column.to(dtype)
     columns = (student.prototypes.T / student.temp).contiguous()
+
+    value = torch.zeros_like(log_sum[:1])
+    grad_student = torch.empty_like(student.feat, dtype=dtype)
+    grad_prototypes = torch.zeros_like(student.prototypes.T)
     for rows in student.blocks():
-        log_target = torch.log_softmax(teacher.block(rows, bias), dim=1).sub_(log_column)
-        log_softmap = student.block(rows, -log_sum)
-        target = log_target.exp()
-        value += log_target.sub_(log_softmap).mul_(target).sum()  # pairwise, unlike a dot product
-        grad_logits = log_softmap.exp_().sub_(target)
+        log_target = torch.log_softmax(teacher.block(rows, bias), dim=1)
+        log_softmap = student.block(rows, shift)
+        target = log_target.exp().mul_(target_scale)
+        log_target.sub_(log_column).sub_(log_softmap)
+        value += log_target.mul_(target).sum()  # pairwise, unlike a dot product
+        grad_logits = log_softmap.exp_().mul_(softmap_scale).sub_(target)
         grad_student[rows] = _linear(grad_logits, columns)
         grad_prototypes += _linear(student.rows(rows).T, grad_logits.T)
-    return Divergence(value, grad_student, grad_prototypes.T / student.temp)
+    return Divergence(value[0].to(dtype), grad_student, grad_prototypes.T / student.temp)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -46,7 +46,8 @@ def clustering_loss(
         weight = student_prototypes.to(logits.prototypes.dtype)
         log_prior = sinkhorn.prior(len(weight), weight.device).to(weight.dtype).log()
         bias, log_column = sinkhorn.scaling(logits)
-        bias = bias + log_prior - log_column  # the column scaling that the assignment follows
+        # The column scaling that the assignment follows.
+        bias = (bias + log_prior - log_column).to(weight.dtype)
 
         def block_loss(feat: Tensor, weight: Tensor, target: Tensor) -> Tensor:
             log_assignment = torch.log_softmax(feat.to(weight.dtype) @ weight.T / student_temp, 1)

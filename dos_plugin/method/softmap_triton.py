@@ -17,17 +17,26 @@ from torch import Tensor
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-# Of torch.get_float32_matmul_precision(): what tl.dot makes of float32 operands.
+# Of torch.get_float32_matmul_precision(): what tl.dot makes of float32 operands. Half-precision
+# features are float32 operands too; they lose nothing in TF32, prototypes do.
 PRECISION = {"highest": "ieee", "high": "tf32", "medium": "tf32"}
 
-# Programs that a pass over prototypes is split into: several for each multiprocessor.
-PROGRAMS = 512
+# Tiles of N, K and the channels summed at a time, for 8 warps and three stages. Chosen by what the
+# compiler says for compute capability 8.0 and 9.0 at D = 256 and more: no register spills, and
+# under the 99 kB of shared memory of the smallest device since 8.0. Not tuned by timing.
+SUMS = {
+    "ieee": {"BLOCK_N": 128, "BLOCK_K": 128, "BLOCK_D": 32},
+    "tf32": {"BLOCK_N": 128, "BLOCK_K": 128, "BLOCK_D": 32},
+}
+# Gradients hold BLOCK_OUT of their channels; a wider D repeats the logits for each such part.
+GRADIENTS = {
+    "ieee": {"BLOCK_N": 32, "BLOCK_K": 64, "BLOCK_D": 32},
+    "tf32": {"BLOCK_N": 64, "BLOCK_K": 64, "BLOCK_D": 32},
+}
+BLOCK_OUT = 256
 
-# Tiles for compute capability 8.0 and newer: operands of one stage of a product take 16 kB in
-# float32, so that three stages fit the 99 kB of shared memory of the smallest such device.
-POINTS, PROTOTYPES, CHANNELS = 64, 64, 32
-TILES = {"BLOCK_N": POINTS, "BLOCK_K": PROTOTYPES, "BLOCK_D": CHANNELS}
-OUTPUT_CHANNELS = 256  # of the gradients; a wider D repeats the logits for each part
+# Programs that a pass with one result a prototype is split into: some for each multiprocessor.
+PROGRAMS = 512
 
 
 def supports(tensor: Tensor) -> bool:
@@ -60,8 +69,7 @@ def softmax_column_sums(feat: Tensor, prototypes: Tensor, temp: float, bias: Ten
     if len(feat) == 0:
         return weight.new_zeros(len(weight))
     bias = bias.to(weight.dtype)
-    row = _row_normaliser(feat, weight, bias)
-    return _over_points(feat, weight, bias, row).sum(dim=0)
+    return _over_points(feat, weight, bias, _row_normaliser(feat, weight, bias)).sum(dim=0)
 
 
 def column_logsumexp(feat: Tensor, prototypes: Tensor, temp: float) -> Tensor:
@@ -124,16 +132,16 @@ def kl_and_gradients(
     bias, log_column, log_sum = (v.to(torch.float32) for v in (bias, log_column, log_sum))
     row = _row_normaliser(teacher, teacher_weight, bias)
     inputs = student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum
-    sizes = _sizes(student, student_weight)
-    sizes["BLOCK_OUT"] = min(OUTPUT_CHANNELS, max(16, triton.next_power_of_2(channels)))
+    sizes = _sizes(student, student_weight, GRADIENTS)
+    sizes["BLOCK_OUT"] = min(BLOCK_OUT, max(16, triton.next_power_of_2(channels)))
     parts = triton.cdiv(channels, sizes["BLOCK_OUT"])
+    value = row.new_empty(triton.cdiv(points, sizes["BLOCK_N"]))
+    # No more partial sums than points, so that they take no more memory than the features.
+    splits = _splits(sizes, parts, most=max(1, points // len(student_weight)))
+    partial = row.new_empty(splits, *student_weight.shape)
     with torch.cuda.device_of(student):
-        value = row.new_empty(triton.cdiv(points, POINTS))
         _grad_student[len(value), parts](*inputs, value, grad_student, **sizes)
-        # At most N of the partial rows (D numbers each), so that they are no more than the input.
-        splits = _splits(student_weight, parts, points, most=max(1, points // len(student_weight)))
-        partial = row.new_empty(splits, *student_weight.shape)
-        grid = triton.cdiv(len(student_weight), PROTOTYPES), splits, parts
+        grid = triton.cdiv(len(student_weight), sizes["BLOCK_K"]), splits, parts
         _grad_prototypes[grid](*inputs, partial, splits, **sizes)
     return value.sum(), grad_student, partial.sum(dim=0) / student_temp
 
@@ -146,38 +154,40 @@ def _operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Te
     return feat.detach().contiguous(), (prototypes.detach().float() / temp).contiguous()
 
 
-def _sizes(feat: Tensor, weight: Tensor) -> dict:
-    """What all kernels want to know about sizes, and how to launch them."""
-    options = {"num_warps": 8, "num_stages": 3}
+def _sizes(feat: Tensor, weight: Tensor, tiles: dict[str, dict[str, int]]) -> dict:
+    """The arguments that all kernels share, and how to launch them."""
     precision = PRECISION[torch.get_float32_matmul_precision()]
     sizes = {"N": len(feat), "K": len(weight), "D": feat.shape[1], "PRECISION": precision}
-    return sizes | TILES | options
+    return {**sizes, **tiles[precision], "num_warps": 8, "num_stages": 3}
 
 
-def _splits(weight: Tensor, parts: int, points: int, most: int) -> int:
-    """Programs that share the points of one tile of prototypes."""
-    tiles = triton.cdiv(len(weight), PROTOTYPES) * parts
-    return min(triton.cdiv(PROGRAMS, tiles), triton.cdiv(points, POINTS), most)
+def _splits(sizes: dict, parts: int = 1, most: int = PROGRAMS) -> int:
+    """Programs that share the points of a tile of prototypes."""
+    tiles = triton.cdiv(sizes["K"], sizes["BLOCK_K"]) * parts
+    return min(triton.cdiv(PROGRAMS, tiles), triton.cdiv(sizes["N"], sizes["BLOCK_N"]), most)
 
 
 def _row_normaliser(feat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(N,) logsumexp over prototypes of the logits plus bias."""
     row = weight.new_empty(len(feat))
+    sizes = _sizes(feat, weight, SUMS)
     with torch.cuda.device_of(feat):
-        grid = (triton.cdiv(len(feat), POINTS),)
-        _row_logsumexp[grid](feat, weight, bias, row, **_sizes(feat, weight))
+        _row_logsumexp[(triton.cdiv(len(feat), sizes["BLOCK_N"]),)](
+            feat, weight, bias, row, **sizes
+        )
     return row
 
 
 def _over_points(
     feat: Tensor, weight: Tensor, bias: Tensor | None = None, row: Tensor | None = None
 ) -> Tensor:
-    """(splits, K) sums of the softmax where its scaling is given, else logsumexps of logits."""
-    splits = _splits(weight, 1, len(feat), most=PROGRAMS)
-    partial = weight.new_empty(splits, len(weight))
+    """(splits, K): of softmaps' rows, given their scaling, partial sums; else of logits logsumexp."""
+    sizes = _sizes(feat, weight, SUMS)
+    partial = weight.new_empty(_splits(sizes), len(weight))
     with torch.cuda.device_of(feat):
-        grid = triton.cdiv(len(weight), PROTOTYPES), splits
-        _column_sums[grid](feat, weight, bias, row, partial, splits, **_sizes(feat, weight))
+        _column_sums[triton.cdiv(len(weight), sizes["BLOCK_K"]), len(partial)](
+            feat, weight, bias, row, partial, len(partial), **sizes
+        )
     return partial
 
 

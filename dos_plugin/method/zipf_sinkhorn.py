@@ -58,8 +58,8 @@ class Scaling(NamedTuple):
     all points (of all ranks, where the scope spans ranks).
     """
 
-    bias: Tensor  # (K,) log v before the last column scaling
-    log_column: Tensor  # (K,) log of the column sums after the last row scaling
+    bias: Tensor  # (K,) log v before the last column scaling, in the precision of the logits
+    log_column: Tensor  # (K,) float64 log of the column sums after the last row scaling
 
 
 def scaling_vectors(
@@ -77,16 +77,16 @@ def scaling_vectors(
         The scaling of the final targets.
     """
     tiny = torch.finfo(logits.prototypes.dtype).tiny
-    log_prior = prior.to(logits.prototypes.dtype).clamp_min(tiny).log()  # 1024^-15 is 0 in float32
-    bias = torch.zeros_like(log_prior)
+    log_prior = prior.double().clamp_min(tiny).log()  # 1024^-15 is 0 in float32
+    bias = torch.zeros_like(logits.prototypes[:, 0])
     for iteration in range(num_iters):
         column = softmax_column_sums(logits, bias)
         if across_ranks:
             column = all_reduce_sum(column)
         log_column = column.clamp_min(tiny).log()
         if iteration < num_iters - 1:
-            bias = bias + log_prior - log_column
-            bias = bias - bias.max()  # else it sinks by log N every time, and loses digits
+            step = bias + log_prior - log_column
+            bias = (step - step.max()).to(bias.dtype)  # else it sinks by log N, and loses digits
     return Scaling(bias, log_column)
 
 
@@ -147,7 +147,7 @@ class ZipfSinkhorn(nn.Module):
             bias, log_column = self.scaling(logits)
             return torch.cat(
                 [
-                    (torch.log_softmax(logits.block(r, bias), 1) - log_column).exp()
+                    (torch.log_softmax(logits.block(r, bias), 1) - log_column).exp().to(bias.dtype)
                     for r in logits.blocks()
                 ]
                 or [logits.prototypes.new_zeros(0, len(prototypes))]
