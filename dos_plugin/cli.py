@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": Command("dos_plugin.demo", "make scenes, pretrain, probe and report, all in one"),
     "scenes": Command("dos_plugin.scenes.cli", "make synthetic LiDAR streets, labels and boxes"),
     "ingest": Command("dos_plugin.ingest", "bring your own scans into the host's layout"),
+    "density": Command("dos_plugin.density", "show what grid sizes mean for your scans"),
     "train": Command("", "train a config with the embedded host"),
     "probe": Command("dos_plugin.compare", "linear and kNN probe of a run's frozen features"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
