@@ -1,8 +1,8 @@
 """Own scans, with or without labels, into the host's on-disk layout.
 
 ``sources`` finds the files, ``readers`` reads their fields, ``labels`` their labels, ``scan``
-checks and picks what is kept, ``write`` does all of it for many files in ``parallel``, ``command``
-is the command.
+checks and picks what is kept, ``job`` does all of it for one file, ``write`` for many in
+``parallel``, ``command`` is the command.
 """
 
 from .command import add_arguments, run

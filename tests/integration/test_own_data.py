@@ -1,0 +1,86 @@
+"""Own scans as a user brings them: ingest, look at their density, take a few, pretrain."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmengine", reason="the embedded host needs the extra 'demo'")
+
+from tests.tiny_run import write_config, write_scans
+
+
+def dos_plugin(*words) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "dos_plugin.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Eight scans as .bin files with .label files, one scan empty and one with a bad label."""
+    root = tmp_path_factory.mktemp("scans")
+    write_scans(root / "made", "train", 8)
+    (root / "velodyne").mkdir()
+    (root / "labels").mkdir()
+    for index in range(8):
+        made = root / f"made/train/scan-{index}"
+        rows = np.hstack([np.load(made / "coord.npy"), np.load(made / "strength.npy")])
+        label = np.array([40, 10, 80], "<u4")[np.load(made / "segment.npy")]
+        if index == 3:
+            rows = rows[:0]
+        if index == 5:
+            label[7] = 99
+        rows.astype("<f4").tofile(root / f"velodyne/{index:06d}.bin")
+        label.tofile(root / f"labels/{index:06d}.label")
+    (root / "map.yaml").write_text("40: 0\n10: 1\n80: 2\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def ingested(scans):
+    labels = "--labels", "{dir}/../labels/{stem}.label", "--label-map", scans / "map.yaml"
+    out = scans / "root"
+    return out, dos_plugin("ingest", scans / "velodyne", "--out", out, *labels, "--workers", 2)
+
+
+def test_ingest_leaves_out_bad_scans_and_writes_the_rest(scans, ingested):
+    out, done = ingested
+    assert done.returncode == 2
+    assert "6 scans with 12,600 points written" in done.stdout
+    skipped = done.stderr[done.stderr.index("dos-plugin ingest: 2 files skipped") :].splitlines()
+    assert len(skipped) == 3
+    assert skipped[1].endswith("000003.bin: no point, the file is empty")
+    assert skipped[2].endswith("000005.bin: label 99 (1 points): not in --label-map")
+    for index in (0, 1, 2, 4, 6, 7):
+        for name in ("coord", "strength", "segment"):
+            made = np.load(scans / f"made/train/scan-{index}/{name}.npy")
+            found = np.load(out / f"train/{index:06d}/{name}.npy")
+            assert found.dtype == made.dtype and np.array_equal(found, made)
+
+
+def test_density_of_what_was_ingested(ingested):
+    done = dos_plugin("density", ingested[0], "--grid-size", "0.5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("6 scans of 2,100 points")
+    assert "from the origin: 0.05" in done.stdout or "from the origin: -0.05" in done.stdout
+
+
+def test_pretraining_starts_on_a_split_of_it(ingested, tmp_path):
+    root = ingested[0]
+    done = dos_plugin("split", root, "--fraction", "0.67", "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    few = root / "few/0.67-seed1"
+    assert f"--options data.train.data_root={few}\n" in done.stdout
+    assert len(json.loads((few / "split.json").read_text())["scans"]) == 4
+    config = write_config(tmp_path / "run", root)
+    options = "--options", f"data.train.data_root={few}", "num_worker=0"
+    done = dos_plugin("train", "--config-file", config, *options)
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log[-3000:]
+    assert "4 x 1 samples" in log
+    saved = torch.load(tmp_path / "run/model/model_last.pth", weights_only=False)
+    steps = {float(state["step"]) for state in saved["optimizer"]["state"].values()}
+    assert steps == {2.0}  # of two scans each
