@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 import common
@@ -169,7 +168,6 @@ def main() -> None:
     options.add_argument("--grid-size", type=float, default=0.05, help="metres")
     options.add_argument("--scans", type=int, default=24, help="a timed run of a side")
     args = options.parse_args()
-    torch.set_num_threads(1)
 
     has_host = choose_host()
     scan = read_scan(args.scan, args.columns, args.grid_size)

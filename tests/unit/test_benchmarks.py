@@ -2,17 +2,24 @@
 
 import functools
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from dos_plugin.cpu.checkout import find_pointcept
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import common  # noqa: E402
+import matching  # noqa: E402
+import views  # noqa: E402
 
 MB = 2**20
 
@@ -71,3 +78,118 @@ def slow_work(size: int) -> None:
     array = np.ones(size, dtype=np.uint8)
     time.sleep(0.1)
     assert len(array)
+
+
+def run(script, monkeypatch, tmp_path, *arguments: str) -> dict:
+    """Run a script's main in this process and read its JSON."""
+    path = tmp_path / "result.json"
+    name = str(BENCHMARKS / f"{script.__name__}.py")
+    monkeypatch.setattr(sys, "argv", [name, *arguments, "--json", str(path)])
+    monkeypatch.setenv("DOS_HOST", "minihost")
+    script.main()
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("script", [matching, views])
+def test_help_says_what_is_compared(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["x.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        script.main()
+    assert script.__doc__.strip()[:200] in capsys.readouterr().out
+
+
+SMALL_VIEWS = ("--columns", "100", "--scans", "2", "--repeats", "1", "--warmup", "0")
+
+
+class TestViews:
+    def test_without_the_host(self, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(views, "find_pointcept", lambda: None)
+        report = run(views, monkeypatch, tmp_path, *SMALL_VIEWS)
+        assert "no Pointcept checkout" in capsys.readouterr().out
+        assert [(row["side"], row["workers"]) for row in report["rows"]] == [
+            ("ours", 1),
+            ("ours", 2),
+        ]
+        assert report["summary"] == dict.fromkeys(views.SUMMARY)
+        assert all(row["scans_per_s"] > 0 for row in report["rows"])
+
+    @pytest.mark.skipif(
+        find_pointcept() is None,
+        reason="no Pointcept checkout at POINTCEPT_ROOT or ~/.cache/dos-plugin/Pointcept",
+    )
+    def test_beside_the_real_host_on_a_scan_of_ones_own(self, tmp_path):
+        rng = np.random.default_rng(0)
+        points = rng.uniform(0, [20, 20, 3, 1], (3000, 4)).astype(np.float32)
+        points.tofile(tmp_path / "scan.bin")
+        command = [sys.executable, "benchmarks/views.py", *SMALL_VIEWS]
+        files = ["--scan", str(tmp_path / "scan.bin"), "--json", str(tmp_path / "x.json")]
+        done = subprocess.run(
+            [*command, *files],
+            cwd=BENCHMARKS.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        report = json.loads((tmp_path / "x.json").read_text())
+        assert all(report["summary"][key] > 0 for key in views.SUMMARY)
+        points = {row["side"]: row["points_of_views"] for row in report["rows"]}
+        assert set(points) == {"ours", *views.SUMMARY.values()}
+        # The same sizes: two views of 0.4 to 1.0 of the scan, four more of 0.1 to 0.4.
+        assert 0.8 * 2900 < points["ours"] <= 2 * 3000
+        assert points["ours"] < points["multiview 2g4l"] <= 2 * 3000 + 4 * 0.4 * 3000
+
+
+class TestMatching:
+    def test_ids_are_exact(self, monkeypatch, tmp_path):
+        arguments = ("--columns", "300", "--clouds", "2", "--repeats", "1", "--device", "cpu")
+        report = run(matching, monkeypatch, tmp_path, *arguments)
+        summary = report["summary"]
+        assert summary["wrong_fraction"] == summary["missed_fraction"] == 0
+        assert summary["speedup_vs_kdtree"] > 0 and summary["speedup_vs_pointops"] is None
+        rows = {(row["level"], row["side"]): row for row in report["rows"]}
+        assert set(rows) == {(level, side) for level in matching.LEVELS for side in SIDES}
+        for level in matching.LEVELS:
+            assert 0 < rows[level, "ids (ours)"]["matched"] <= 1
+
+    def test_truth_finds_what_is_wrong_and_what_is_missed(self):
+        # Cloud 0: ids 5 and 6 in one row, 7 alone. The other view has 6, 7 and 9 of cloud 0, and
+        # 5 of cloud 1, each a row.
+        here = self.view(ids=[5, 6, 7], cloud=[0, 0, 0], row=[0, 0, 1], row_cloud=[0, 0])
+        there = self.view(
+            ids=[6, 7, 9, 5], cloud=[0, 0, 0, 1], row=[0, 1, 2, 3], row_cloud=[0, 0, 0, 1]
+        )
+        points = matching.Truth(here, there, rows=False)
+        assert points.judge(pairs((1, 0), (2, 1))) == dict(matched=2 / 3, wrong=0, missed=0)
+        assert points.judge(pairs((0, 3), (1, 0))) == dict(matched=2 / 3, wrong=0.5, missed=0.5)
+        rows = matching.Truth(here, there, rows=True)
+        assert rows.judge(pairs((0, 0), (1, 1))) == dict(matched=1, wrong=0, missed=0)
+        assert rows.judge(pairs((1, 2))) == dict(matched=0.5, wrong=1, missed=0.5)
+
+        for pooled, truth in ((False, points), (True, rows)):
+            found = truth.judge(matching.by_ids(here, there, pooled))
+            assert found["wrong"] == found["missed"] == 0
+
+    def test_neighbours_stay_in_their_cloud_and_below_the_radius(self):
+        here = self.view(ids=[0, 1, 0], cloud=[0, 0, 1], row=[0, 1, 2], row_cloud=[0, 0, 1])
+        there = self.view(ids=[3, 4], cloud=[0, 1], row=[0, 1], row_cloud=[0, 1])
+        here = here._replace(origin=torch.tensor([[0.0, 0, 0], [9, 0, 0], [0, 0, 0]]))
+        there = there._replace(origin=torch.tensor([[0.1, 0, 0], [0, 0.3, 0]]))
+        match = matching.by_kdtree(here, there, rows=False, radius=0.32)
+        assert [side.tolist() for side in match] == [[0, 2], [0, 1]]
+
+    def view(self, ids, cloud, row, row_cloud) -> matching.View:
+        integers = map(torch.tensor, (ids, cloud, row, row_cloud))
+        ids, cloud, row, row_cloud = integers
+        return matching.View(
+            ids, cloud, torch.zeros(len(ids), 3), row, row_cloud, torch.zeros(len(row_cloud), 3)
+        )
+
+
+SIDES = ("ids (ours)", "k-d tree")
+
+
+def pairs(*rows: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    here, there = torch.tensor(rows).T
+    return here, there
