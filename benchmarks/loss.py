@@ -99,7 +99,9 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
             sides["compiled"] = torch.compile(plain_loss, dynamic=False)
     inputs = make_inputs(n, k, seed, device, torch.float32)
     student, prototypes = inputs[0].detach(), inputs[2].detach()
-    work = {name: functools.partial(step, loss, *inputs) for name, loss in sides.items()}
+    work: dict[str, Callable] = {
+        name: functools.partial(step, loss, *inputs) for name, loss in sides.items()
+    }
     work["floor"] = functools.partial(products, student, prototypes)
     times = common.alternate(work, args.repeats, args.warmup)
     row: dict[str, Any] = {"n": n, "k": k}
