@@ -1,4 +1,4 @@
-"""How dense scans are: what a grid size and a mask block size mean for them."""
+"""How dense scans are, where their points lie, and what grid and mask block sizes mean for them."""
 
 import argparse
 import sys
@@ -115,11 +115,13 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError(f"--grid-size, --block-size: {size}, expected a number above 0")
         if args.scans < 1:
             raise ValueError(f"--scans: {args.scans}, expected 1 or more")
-        coords = [np.load(path) for path in find_scenes(Path(args.root), args.split, args.scans)]
+        scenes = find_scenes(Path(args.root), args.split, args.scans)
+        coords = [np.load(path) for path in scenes]
     except (ValueError, OSError) as error:
         print(f"dos-plugin density: {error}", file=sys.stderr)
         return 2
     _tell_frame(coords)
+    _tell_strength([path.with_name("strength.npy") for path in scenes])
     print(
         f"\n{'grid size':>9} {'voxels':>9} {'points/voxel':>13} {'alone':>7} {'voxels/block':>13}"
     )
@@ -137,8 +139,19 @@ def _tell_frame(coords: Sequence[np.ndarray]) -> None:
     count = f"{len(coords)} scan" + ("s" if len(coords) > 1 else "")
     print(f"{count} of {len(points) / len(coords):,.0f} points; metres:")
     for axis, values in zip("xyz", points.T):
-        low, middle, high = np.percentile(values, (1, 50, 99))
-        print(f"  {axis}  {low:8.2f} (1 %) {middle:8.2f} (median) {high:8.2f} (99 %)")
+        print(f"  {axis}  {_spread(values)}")
     height = commonest_height(coords)
     if height is not None:
         print(f"  commonest z {NEAR[0]:g} to {NEAR[1]:g} m from the origin: {height:.2f}")
+
+
+def _tell_strength(files: Sequence[Path]) -> None:
+    if all(file.is_file() for file in files):
+        print(f"strength: {_spread(np.concatenate([np.load(file).reshape(-1) for file in files]))}")
+    else:
+        print("strength: none")
+
+
+def _spread(values: np.ndarray) -> str:
+    low, middle, high = np.percentile(values, (1, 50, 99))
+    return f"{low:8.2f} (1 %) {middle:8.2f} (median) {high:8.2f} (99 %)"

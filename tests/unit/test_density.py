@@ -62,8 +62,19 @@ def test_the_table(tmp_path, capsys):
     assert call(tmp_path, *options) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 scans of 512 points; metres:"
+    assert lines[1].split() == "x 0.05 (1 %) 0.40 (median) 0.75 (99 %)".split()
+    assert "strength: none" in lines
     assert lines[-2].split() == ["0.1", "512", "1.00", "0.0%", "64.0"]
     assert lines[-1].split() == ["0.2", "64", "8.00", "0.0%", "8.0"]
+
+
+def test_strengths(tmp_path, capsys):
+    (tmp_path / "train/a").mkdir(parents=True)
+    np.save(tmp_path / "train/a/coord.npy", lattice(2, 0.1))
+    np.save(tmp_path / "train/a/strength.npy", np.linspace(0, 1, 101)[:, None])
+    assert call(tmp_path) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("strength")]
+    assert line.split() == "strength: 0.01 (1 %) 0.50 (median) 0.99 (99 %)".split()
 
 
 @pytest.mark.parametrize(
