@@ -247,7 +247,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell(split: Split, args: Mapping[str, Any]) -> None:
-    count, loop = len(split.chosen), max(1, round(split.total / len(split.chosen)))
+    count, times = len(split.chosen), round(split.total / len(split.chosen))
     print(
         f"{split.layout}: {count:,} of {split.total:,} training scans "
         f"(fraction {args['fraction']:g}, seed {args['seed']}), validation and test scans all"
@@ -255,8 +255,8 @@ def _tell(split: Split, args: Mapping[str, Any]) -> None:
     print(f"written to {split.out}, the scans are listed in {split.out / RECORD}")
     print(f"in a config:  data = dict(train=dict(data_root={str(split.out)!r}))")
     print(f"or:           --options data.train.data_root={split.out}")
-    if loop > 1:
+    if times > 1:
         print(
-            f"An epoch is {loop:,} times shorter; data.train.loop={loop} makes it as long as it "
-            "was. It must fill a batch at least."
+            f"{times:,} times fewer scans: for as many steps as before, multiply epoch by {times} "
+            "and leave eval_epoch (the host repeats the scans epoch // eval_epoch times)."
         )

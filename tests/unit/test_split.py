@@ -140,7 +140,7 @@ def test_out_elsewhere(tmp_path, monkeypatch, capsys):
     assert len(list((tmp_path / "mine/half/train").glob("*/coord.npy"))) == 2
     assert not (tmp_path / "data/few").exists()
     told = capsys.readouterr().out
-    assert "2 of 4 training scans" in told and "data.train.loop=2" in told
+    assert "2 of 4 training scans" in told and "multiply epoch by 2" in told
     assert "--options data.train.data_root=mine/half\n" in told
     assert "data = dict(train=dict(data_root='mine/half'))" in told
 
