@@ -61,9 +61,9 @@ def make_views(clouds: int, columns: int, grid_size: float, seed: int) -> tuple[
     parts: tuple[list[dict], list[dict]] = ([], [])
     for number in range(clouds):
         street = generate_scan([seed, number], Sensor(columns=columns))
-        data = thin({key: street[key] for key in ("coord", "strength")})
-        coord = data["coord"]
-        data = classes["BlockMask"]()(two_views(classes["PointId"]()(data)))
+        coord = street["coord"]
+        data = classes["PointId"]()({"coord": coord, "strength": street["strength"]})
+        data = classes["BlockMask"]()(two_views(thin(data)))
         for view, part in zip(("view1", "view2"), parts):
             keep = data["view1_visible"] if view == "view1" else slice(None)
             ids = data[f"{view}_point_id"][keep]

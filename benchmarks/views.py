@@ -166,7 +166,8 @@ def main() -> None:
     options.add_argument("--scan", metavar="FILE.bin", help="float32 x y z intensity")
     options.add_argument("--columns", type=int, default=4000, help="of the synthetic scan")
     options.add_argument("--grid-size", type=float, default=0.05, help="metres")
-    options.add_argument("--scans", type=int, default=24, help="a timed run of a side")
+    options.add_argument("--scans", type=int, default=24, help="in a timed run of a side")
+    options.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="default 1 2")
     args = options.parse_args()
 
     has_host = choose_host()
@@ -189,7 +190,7 @@ def main() -> None:
     print(f"scan of {len(scan['coord'])} points after grid sampling at {args.grid_size} m")
 
     rows, rates = [], {}
-    for workers in (1, 2):
+    for workers in args.workers:
         loaders = {
             name: DataLoader(
                 Scans(scan, side, args.scans, args.seed),

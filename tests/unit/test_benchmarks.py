@@ -121,7 +121,7 @@ class TestViews:
         rng = np.random.default_rng(0)
         points = rng.uniform(0, [20, 20, 3, 1], (3000, 4)).astype(np.float32)
         points.tofile(tmp_path / "scan.bin")
-        command = [sys.executable, "benchmarks/views.py", *SMALL_VIEWS]
+        command = [sys.executable, "benchmarks/views.py", *SMALL_VIEWS, "--workers", "1"]
         files = ["--scan", str(tmp_path / "scan.bin"), "--json", str(tmp_path / "x.json")]
         done = subprocess.run(
             [*command, *files],
