@@ -89,7 +89,7 @@ def by_ids(a: View, b: View, rows: bool) -> tuple[Tensor, Tensor]:
     """Matched points or rows of ``a`` and ``b``, as DOS finds them."""
     found = find_points(a.point_id, a.cloud, b.point_id, b.cloud)
     if rows:
-        return match_rows(a.row, len(a.row_cloud), found, b.row)
+        found = match_rows(a.row, len(a.row_cloud), found, b.row)
     matched = (found >= 0).nonzero().squeeze(1)
     return matched, found[matched]
 

@@ -27,7 +27,8 @@ class Clouds(NamedTuple):
 
     def offset(self, num_clouds: int) -> Tensor:
         """(num_clouds,) cumulative point counts."""
-        return torch.bincount(self.cloud, minlength=num_clouds).cumsum(0)
+        clouds = torch.arange(num_clouds, device=self.cloud.device)
+        return torch.searchsorted(self.cloud, clouds, right=True)
 
 
 class Views(NamedTuple):
@@ -35,6 +36,7 @@ class Views(NamedTuple):
 
     clouds: Clouds
     num_scenes: int
+    num_visible: int  # points of all clouds that the student sees
 
     @property
     def partner(self) -> Tensor:
@@ -59,27 +61,49 @@ def read_views(batch: dict, min_visible: int) -> Views:
         ValueError: If a per-point key has another number of rows than the offset says.
     """
     parts: list[Clouds] = []
-    num_scenes = 0
+    ends: list[Tensor] = []
     for view in VIEWS:
-        offset = _get(batch, f"{view}_offset")
+        offset = _get(batch, f"{view}_offset").long()
         values = {key: _get(batch, f"{view}_{key}") for key in KEYS}
+        num_points = len(values["coord"])
         for key, value in values.items():
-            if len(value) != len(values["coord"]):
+            if len(value) != num_points:
                 raise ValueError(
                     f"batch key '{view}_{key}' has {len(value)} rows, '{view}_coord' has "
-                    f"{len(values['coord'])}"
+                    f"{num_points}"
                 )
-        counts = torch.diff(offset, prepend=offset.new_zeros(1))
-        if int(offset[-1]) != len(values["coord"]):
+        if ends and len(offset) != len(ends[0]):
             raise ValueError(
-                f"batch key '{view}_offset' ends with {int(offset[-1])}, but '{view}_coord' has "
-                f"{len(values['coord'])} rows"
+                f"batch key '{view}_offset' has {len(offset)} scenes, '{VIEWS[0]}_offset' has "
+                f"{len(ends[0])}"
             )
-        num_scenes = len(offset)
-        cloud = torch.arange(num_scenes, device=offset.device).repeat_interleave(counts)
-        parts.append(Clouds(**values, cloud=cloud + num_scenes * len(parts)))
+        point = torch.arange(num_points, device=offset.device)
+        cloud = torch.searchsorted(offset, point, right=True) + len(offset) * len(parts)
+        parts.append(Clouds(**values, cloud=cloud))
+        seen = torch.nn.functional.pad(values["visible"].cumsum(0), (1, 0))
+        ends += [offset, seen[offset.clamp(0, num_points)]]
+    offset1, seen1, offset2, seen2 = torch.stack(ends).tolist()  # waits for the device
+    for view, part, offset in zip(VIEWS, parts, (offset1, offset2)):
+        if offset[-1] != len(part.coord):
+            raise ValueError(
+                f"batch key '{view}_offset' ends with {offset[-1]}, but '{view}_coord' has "
+                f"{len(part.coord)} rows"
+            )
     clouds = Clouds(*(torch.cat(values) for values in zip(*parts)))
-    return _drop_small(Views(clouds, num_scenes), min_visible, batch.get("name"))
+    views = Views(clouds, num_scenes=len(offset1), num_visible=seen1[-1] + seen2[-1])
+    fewest = [
+        min(a - b, c - d) for a, b, c, d in zip(seen1, [0, *seen1[:-1]], seen2, [0, *seen2[:-1]])
+    ]
+    small = [scene for scene, count in enumerate(fewest) if count < min_visible]
+    if not small:
+        return views
+    names = batch.get("name")
+    warn_counted(
+        "scenes left out",
+        f"DOS: scene(s) {[names[i] for i in small] if names else small} of a batch have fewer "
+        f"than {min_visible} visible points in a view and are left out of this step",
+    )
+    return _without(views, small)
 
 
 def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
@@ -110,19 +134,11 @@ def _get(batch: dict, key: str) -> Tensor:
     return batch[key]
 
 
-def _drop_small(views: Views, min_visible: int, names: list[str] | None) -> Views:
-    clouds, num_scenes = views
-    visible = torch.bincount(clouds.cloud[clouds.visible], minlength=2 * num_scenes)
-    keep = (visible.view(2, num_scenes) >= min_visible).all(dim=0)
-    if bool(keep.all()):
-        return views
-    dropped = (~keep).nonzero().flatten().tolist()
-    label = [names[i] for i in dropped] if names else dropped
-    warn_counted(
-        "scenes left out",
-        f"DOS: scene(s) {label} of a batch have fewer than {min_visible} visible points in a "
-        "view and are left out of this step",
-    )
+def _without(views: Views, scenes: list[int]) -> Views:
+    clouds, num_scenes, _ = views
+    keep = torch.ones(num_scenes, dtype=torch.bool, device=clouds.cloud.device)
+    keep[scenes] = False
     new_index = keep.repeat(2).cumsum(0) - 1
     clouds = clouds.select(keep.repeat(2)[clouds.cloud])
-    return Views(clouds._replace(cloud=new_index[clouds.cloud]), int(keep.sum()))
+    clouds = clouds._replace(cloud=new_index[clouds.cloud])
+    return Views(clouds, num_scenes - len(scenes), int(clouds.visible.sum()))

@@ -17,6 +17,7 @@ from dos_plugin.method import (
     regression_loss,
     row_features,
     softmap_loss,
+    true_positions,
     warmup_cosine,
 )
 from dos_plugin.method.zipf_sinkhorn import check_temp
@@ -208,7 +209,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             "loss": 0.5 * same + 0.5 * cross,
             "same_view_loss": same.detach(),
             "cross_view_loss": cross.detach(),
-            "cross_matched": same.new_tensor(matched),
+            "cross_matched": same.new_full((), matched),
             "feat_std": feat_std,
         }
 
@@ -250,10 +251,11 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             Student (R, D), teacher (S, D), then for the same view and for the other one a list
             with an entry per view: student rows, teacher rows, index of the scene of each pair.
         """
-        clouds, num_scenes = views
-        seen = torch.arange(len(clouds.visible), device=clouds.visible.device)
+        clouds, num_scenes, num_visible = views
         if self.student_input == "visible":
-            seen = seen[clouds.visible]
+            seen = true_positions(clouds.visible, num_visible)
+        else:
+            seen = torch.arange(len(clouds.visible), device=clouds.visible.device)
         student_clouds = clouds.select(seen)
         in_partner = find_points(
             student_clouds.point_id, views.partner[seen], clouds.point_id, clouds.cloud
@@ -265,15 +267,17 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             teacher, teacher_row = self.embed(self.teacher, clouds, 2 * num_scenes)
         student, student_row = self.embed(self.student, student_clouds, 2 * num_scenes)
 
-        cloud_of_row = seen.new_empty(len(student)).scatter_(0, student_row, student_clouds.cloud)
-
-        def pairs_by_view(teacher_point: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-            s, t = match_rows(student_row, len(student), teacher_point, teacher_row)
-            cloud = cloud_of_row[s]
-            first = cloud < num_scenes
-            return [(s[v], t[v], cloud[v] % num_scenes) for v in (first, ~first)]
-
-        return student, teacher, pairs_by_view(seen), pairs_by_view(in_partner)
+        cloud = seen.new_empty(len(student)).scatter_(0, student_row, student_clouds.cloud)
+        first = cloud < num_scenes
+        same_view, cross_view = (
+            match_rows(student_row, len(student), teacher_point, teacher_row)
+            for teacher_point in (seen, in_partner)
+        )
+        matched = [(t, (t >= 0) & v) for t in (same_view, cross_view) for v in (first, ~first)]
+        counts = torch.stack([mask for _, mask in matched]).sum(dim=1).tolist()  # waits
+        rows = [true_positions(mask, count) for (_, mask), count in zip(matched, counts)]
+        pairs = [(s, t[s], cloud[s] % num_scenes) for (t, _), s in zip(matched, rows)]
+        return student, teacher, pairs[:2], pairs[2:]
 
     def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
         """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""
@@ -285,7 +289,9 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         temps = (self.student_temp, self.teacher_temp)
         if self.target == "clustering":
             return clustering_loss(*args, *temps)
-        offset = torch.bincount(scene).cumsum(0)
+        offset = None
+        if self.sinkhorn.scope == "cloud":
+            offset = torch.bincount(scene).cumsum(0)
         return softmap_loss(*args, *temps, offset=offset, block_size=self.block_size)
 
 

@@ -93,19 +93,12 @@ def find_points(ids: Tensor, cloud: Tensor, in_ids: Tensor, in_cloud: Tensor) ->
     return torch.where(keys[position] == wanted, order[position], -1)
 
 
-class Match(NamedTuple):
-    """Rows of student and teacher that show the same place; a student row occurs at most once."""
-
-    student: Tensor  # (M,) int64, rising
-    teacher: Tensor  # (M,) int64
-
-
 def match_rows(
     student_row_of_point: Tensor,
     num_student_rows: int,
     teacher_point: Tensor,
     teacher_row_of_point: Tensor,
-) -> Match:
+) -> Tensor:
     """Match student rows with the teacher rows that hold (one of) their points.
 
     Of several points of a student row the first one that the teacher has decides. In the same
@@ -118,12 +111,29 @@ def match_rows(
         teacher_row_of_point: (M,) row of every teacher point.
 
     Returns:
-        The matched rows; student rows without a point in the teacher's input are left out.
+        (R,) int64 teacher row of every student row, -1 where the teacher has none of its points.
     """
     num_points = len(student_row_of_point)
+    if num_points == 0 or len(teacher_row_of_point) == 0:
+        return teacher_point.new_full((num_student_rows,), -1)
     index = torch.arange(num_points, device=teacher_point.device)
     index = torch.where(teacher_point >= 0, index, num_points)
-    first = torch.full((num_student_rows,), num_points, device=index.device)
+    first = index.new_full((num_student_rows,), num_points)
     first = first.scatter_reduce(0, student_row_of_point, index, reduce="amin")
-    student = (first < num_points).nonzero().squeeze(1)
-    return Match(student, teacher_row_of_point[teacher_point[first[student]]])
+    point = teacher_point[first.clamp_max(num_points - 1)].clamp_min(0)
+    return torch.where(first < num_points, teacher_row_of_point[point], -1)
+
+
+def true_positions(mask: Tensor, count: int) -> Tensor:
+    """``mask.nonzero()``, but the device need not be waited for.
+
+    Args:
+        mask: (N,) bool.
+        count: How often it is True.
+
+    Returns:
+        (count,) int64, rising.
+    """
+    slot = torch.where(mask, mask.cumsum(0) - 1, count)  # all others go to a last, spare slot
+    index = torch.arange(len(mask), device=mask.device)
+    return index.new_empty(count + 1).scatter_(0, slot, index)[:count]

@@ -40,9 +40,9 @@ def zipf_prior(num_prototypes: int, alpha: float, device: torch.device | None = 
         raise ValueError(f"num_prototypes must be at least 2, got {num_prototypes}")
     if not (math.isfinite(alpha) and alpha >= 0):
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
-    rank = torch.arange(1, num_prototypes + 1, dtype=torch.float64, device="cpu")
+    rank = torch.arange(1, num_prototypes + 1, dtype=torch.float64, device=device)
     weight = rank.pow(-alpha)
-    return (weight / weight.sum()).to(device=device, dtype=torch.float32)
+    return (weight / weight.sum()).float()
 
 
 def check_temp(name: str, temp: float) -> None:

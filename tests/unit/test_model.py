@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dos_plugin import register
 from dos_plugin.components import warn
 from dos_plugin.components.batch import read_views
 from dos_plugin.host import HOST
+from dos_plugin.method import ema_update
 from tests.batches import view_batch
 
 
@@ -131,8 +133,61 @@ class TestNoLeak:
 
     @staticmethod
     def student_clouds(model, batch):
-        clouds, num_scenes = read_views(batch, 1)
+        clouds, num_scenes, _ = read_views(batch, 1)
         return clouds.select(clouds.visible), 2 * num_scenes
+
+
+class Pointwise(nn.Module):
+    """A backbone that never makes the host wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(2, 8)
+
+    def forward(self, data):
+        return self.stem(data["feat"])
+
+
+if "Pointwise" not in HOST.MODELS.module_dict:
+    HOST.MODELS.register_module("Pointwise")(Pointwise)
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would make a host wait for its GPU: results whose size or value it must know."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique", "equal")
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.seen: list[str] = []
+        tolist = torch.Tensor.tolist
+        monkeypatch.setattr(
+            torch.Tensor, "tolist", lambda tensor: self.seen.append("tolist") or tolist(tensor)
+        )
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix("aten::")
+        by_mask = name.startswith("index") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool
+            for index in (args[1] if isinstance(args[1], list | tuple) else [])
+        )
+        repeat = name == "repeat_interleave" and kwargs.get("output_size") is None
+        if by_mask or repeat or name.lstrip("_").startswith(self.NAMES) or name in self.NAMES:
+            self.seen.append(name)
+        return func(*args, **kwargs)
+
+
+def test_a_step_waits_twice_for_the_device(monkeypatch):
+    """Once for the sizes of the batch, once for the numbers of matched rows."""
+    model, batch = build(backbone=dict(type="Pointwise")), view_batch()
+    with Waits(monkeypatch) as waits:
+        model(batch)["loss"].backward()
+        ema_update(model.teacher, model.student, 0.9)
+    assert waits.seen == ["tolist", "tolist"]
+    with waits:  # it does notice
+        batch["view1_feat"][batch["view1_visible"]].sum().item()
+    assert len(waits.seen) == 4
 
 
 def test_teacher_sees_every_point_and_stays_in_eval_mode():
