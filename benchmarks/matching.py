@@ -1,12 +1,13 @@
 """Matching two views by permanent point ids, beside nearest neighbours as the host matches them.
 
-Queries are the visible points of one view of each scan (what the student sees), searched in the
-other view. The host's Sonata takes the nearest neighbour in the coordinates before augmentation and
-keeps it below a distance; here through scipy's k-d tree a cloud, and the host's operator
-`pointops.knn_query` on a GPU that has it. Two levels: `points` of the views, and `rows`, as a
-backbone pools them to 4 x the grid, which is what losses match (neighbours of mean coordinates,
-ids through the points of the rows). A match is wrong if both ends show no common point; `missed`
-is the share of the queries that do occur in the other view, but got no match. Medians.
+Queries are the visible points of one view of each scan, what the student sees. The host's Sonata
+takes the nearest neighbour in the coordinates before augmentation and keeps it below a distance;
+here through scipy's k-d tree a cloud, and the host's operator `pointops.knn_query` on a GPU that
+has it. Two levels: `points`, searched in the other view; and `rows`, the two matchings of a
+training step, in the same view and in the other one, of rows as a backbone pools the points to
+4 x the grid (neighbours of mean coordinates, ids through the points of the rows). A match is wrong
+if both ends show no common point; `missed` is the share of those queries of which the searched view
+does show a point, but which got no match. Medians.
 """
 
 import importlib.util
@@ -46,8 +47,25 @@ class View(NamedTuple):
     row_origin: Tensor  # (R, 3) float32, mean over the row's points
 
 
-def make_views(clouds: int, columns: int, grid_size: float, seed: int) -> tuple[View, View]:
-    """Visible points of view 1 and all points of view 2 of synthetic streets."""
+class Views(NamedTuple):
+    """What is matched."""
+
+    student: View  # the visible points of view 1
+    own: View  # view 1
+    other: View  # view 2
+    seen: Tensor  # (N,) int64, the student's points in ``own``
+
+    def to(self, device: str) -> "Views":
+        student, own, other = (View(*(x.to(device) for x in view)) for view in self[:3])
+        return Views(student, own, other, self.seen.to(device))
+
+    def targets(self, level: str) -> list[View]:
+        """The views that the student's points or rows are searched in."""
+        return [self.other] if level == "points" else [self.own, self.other]
+
+
+def make_views(clouds: int, columns: int, grid_size: float, seed: int) -> Views:
+    """Two views of each of some synthetic streets."""
     grid = dict(type="GridSample", grid_size=grid_size, mode="train")
     classes = COMPONENTS["TRANSFORMS"]
     thin = HOST.TRANSFORMS.build(grid)
@@ -58,18 +76,21 @@ def make_views(clouds: int, columns: int, grid_size: float, seed: int) -> tuple[
     )
     np.random.seed(seed)
     random.seed(seed)
-    parts: tuple[list[dict], list[dict]] = ([], [])
+    parts: dict[str, list[dict]] = {"student": [], "own": [], "other": []}
+    visible = []
     for number in range(clouds):
         street = generate_scan([seed, number], Sensor(columns=columns))
         coord = street["coord"]
         data = classes["PointId"]()({"coord": coord, "strength": street["strength"]})
         data = classes["BlockMask"]()(two_views(thin(data)))
-        for view, part in zip(("view1", "view2"), parts):
-            keep = data["view1_visible"] if view == "view1" else slice(None)
+        visible.append(data["view1_visible"])
+        for part, view in zip(parts, ("view1", "view1", "view2")):
+            keep = visible[-1] if part == "student" else slice(None)
             ids = data[f"{view}_point_id"][keep]
             cells = data[f"{view}_grid_coord"][keep]
-            part.append({"ids": ids, "cells": cells, "origin": coord[ids]})
-    return pack(parts[0]), pack(parts[1])
+            parts[part].append({"ids": ids, "cells": cells, "origin": coord[ids]})
+    seen = torch.from_numpy(np.flatnonzero(np.concatenate(visible)))
+    return Views(pack(parts["student"]), pack(parts["own"]), pack(parts["other"]), seen)
 
 
 def pack(parts: list[dict]) -> View:
@@ -85,20 +106,35 @@ def pack(parts: list[dict]) -> View:
     return View(*map(torch.from_numpy, (ids, cloud, origin, row, pooled[:, 0].copy(), mean)))
 
 
-def by_ids(a: View, b: View, rows: bool) -> tuple[Tensor, Tensor]:
-    """Matched points or rows of ``a`` and ``b``, as DOS finds them."""
-    found = find_points(a.point_id, a.cloud, b.point_id, b.cloud)
-    if rows:
-        found = match_rows(a.row, len(a.row_cloud), found, b.row)
+Matches = list[tuple[Tensor, Tensor]]  # for each target: matched points or rows, here and there
+
+
+def by_ids(views: Views, level: str) -> Matches:
+    """As DOS matches."""
+    student, own, other, seen = views
+    found = find_points(student.point_id, student.cloud, other.point_id, other.cloud)
+    if level == "points":
+        return [pairs(found)]
+    rows = (student.row, len(student.row_cloud))
+    return [pairs(match_rows(*rows, seen, own.row)), pairs(match_rows(*rows, found, other.row))]
+
+
+def pairs(found: Tensor) -> tuple[Tensor, Tensor]:
+    """Where ``found`` is not -1, and its values there."""
     matched = (found >= 0).nonzero().squeeze(1)
     return matched, found[matched]
 
 
-def by_kdtree(a: View, b: View, rows: bool, radius: float) -> tuple[Tensor, Tensor]:
+def by_neighbours(search: Callable, views: Views, level: str, radius: float) -> Matches:
+    """As the host's Sonata matches, with this search."""
+    return [search(views.student, target, level, radius) for target in views.targets(level)]
+
+
+def by_kdtree(a: View, b: View, level: str, radius: float) -> tuple[Tensor, Tensor]:
     """Nearest neighbours below ``radius`` metres, a k-d tree for each cloud."""
     here, there = [], []
     start_a = start_b = 0
-    for of_a, of_b in zip(*(coordinates(view, rows) for view in (a, b))):
+    for of_a, of_b in zip(*(coordinates(view, level) for view in (a, b))):
         distance, nearest = cKDTree(of_b).query(of_a, distance_upper_bound=radius)
         good = np.flatnonzero(distance < radius)
         here.append(good + start_a)
@@ -107,20 +143,24 @@ def by_kdtree(a: View, b: View, rows: bool, radius: float) -> tuple[Tensor, Tens
     return torch.from_numpy(np.concatenate(here)), torch.from_numpy(np.concatenate(there))
 
 
-def coordinates(view: View, rows: bool) -> list[np.ndarray]:
+def coordinates(view: View, level: str) -> list[np.ndarray]:
     """Coordinates of each cloud."""
-    coord, cloud = (view.row_origin, view.row_cloud) if rows else (view.origin, view.cloud)
-    ends = torch.bincount(cloud).cumsum(0)[:-1]
-    return [part.numpy() for part in coord.tensor_split(ends.cpu())]
+    coord, cloud = of_level(view, level)
+    return [part.numpy() for part in coord.tensor_split(torch.bincount(cloud).cumsum(0)[:-1])]
 
 
-def by_pointops(a: View, b: View, rows: bool, radius: float) -> tuple[Tensor, Tensor]:
+def of_level(view: View, level: str) -> tuple[Tensor, Tensor]:
+    """Coordinates before augmentation, and clouds."""
+    if level == "rows":
+        return view.row_origin, view.row_cloud
+    return view.origin, view.cloud
+
+
+def by_pointops(a: View, b: View, level: str, radius: float) -> tuple[Tensor, Tensor]:
     """Nearest neighbours below ``radius`` metres by the host's CUDA operator."""
     import pointops
 
-    (coord_a, cloud_a), (coord_b, cloud_b) = (
-        (view.row_origin, view.row_cloud) if rows else (view.origin, view.cloud) for view in (a, b)
-    )
+    (coord_a, cloud_a), (coord_b, cloud_b) = (of_level(view, level) for view in (a, b))
     offset_a, offset_b = (torch.bincount(c).cumsum(0).int() for c in (cloud_a, cloud_b))
     nearest, distance = pointops.knn_query(1, coord_b, offset_b, coord_a, offset_a)
     good = (distance.squeeze(1) < radius).nonzero().squeeze(1)
@@ -130,24 +170,32 @@ def by_pointops(a: View, b: View, rows: bool, radius: float) -> tuple[Tensor, Te
 class Truth:
     """Which points or rows of two views show a common point, from the ids, by numpy alone."""
 
-    def __init__(self, a: View, b: View, rows: bool):
+    def __init__(self, a: View, b: View, level: str):
         keys_a, keys_b = (view.cloud.numpy() * 2**40 + view.point_id.numpy() for view in (a, b))
         _, at_a, at_b = np.intersect1d(keys_a, keys_b, return_indices=True)
-        if rows:
+        if level == "rows":
             at_a, at_b = a.row.numpy()[at_a], b.row.numpy()[at_b]
-        self.queries = len(a.row_cloud) if rows else len(a.cloud)
+        self.queries = len(of_level(a, level)[1])
         self.shared = np.unique(at_a)
         self.pairs = np.unique(at_a * 2**32 + at_b)
 
-    def judge(self, match: tuple[Tensor, Tensor]) -> dict[str, float]:
-        """Fractions: matched of all queries, wrong of the matches, missed of the matchable."""
+    def count(self, match: tuple[Tensor, Tensor]) -> np.ndarray:
+        """Numbers of queries, of matches, of wrong ones, of matchable queries, of missed ones."""
         here, there = (side.cpu().numpy() for side in match)
-        right = np.isin(here * 2**32 + there, self.pairs)
-        return {
-            "matched": len(here) / self.queries,
-            "wrong": float(np.mean(~right)) if len(here) else 0.0,
-            "missed": float(np.mean(~np.isin(self.shared, here))) if len(self.shared) else 0.0,
-        }
+        wrong = ~np.isin(here * 2**32 + there, self.pairs)
+        missed = ~np.isin(self.shared, here)
+        return np.array([self.queries, len(here), wrong.sum(), len(self.shared), missed.sum()])
+
+
+def judge(truths: list[Truth], matches: Matches) -> dict[str, float]:
+    """Fractions: matched of all queries, wrong of the matches, missed of the matchable."""
+    counts = sum(truth.count(match) for truth, match in zip(truths, matches))
+    queries, matched, wrong, shared, missed = map(int, np.asarray(counts))
+    return {
+        "matched": matched / queries,
+        "wrong": wrong / max(1, matched),
+        "missed": missed / max(1, shared),
+    }
 
 
 def main() -> None:
@@ -160,21 +208,20 @@ def main() -> None:
     args = options.parse_args()
 
     views = make_views(args.clouds, args.columns, args.grid_size, args.seed)
-    a, b = (View(*(tensor.to(args.device) for tensor in view)) for view in views)
+    on_device = views.to(args.device)
     has_operator = args.device != "cpu" and importlib.util.find_spec("pointops") is not None
     if not has_operator:
         print("no pointops on a GPU here: nearest neighbours by the k-d tree only")
 
     rows: list[dict[str, Any]] = []
     for level in LEVELS:
-        pooled = level == "rows"
-        truth = Truth(*views, pooled)
+        truths = [Truth(views.student, target, level) for target in views.targets(level)]
         sides: dict[str, Callable] = {
-            "ids (ours)": partial(by_ids, a, b, pooled),
-            "k-d tree": partial(by_kdtree, *views, pooled, args.radius),
+            "ids (ours)": partial(by_ids, on_device, level),
+            "k-d tree": partial(by_neighbours, by_kdtree, views, level, args.radius),
         }
         if has_operator:
-            sides["pointops"] = partial(by_pointops, a, b, pooled, args.radius)
+            sides["pointops"] = partial(by_neighbours, by_pointops, on_device, level, args.radius)
         times = common.alternate(sides, args.repeats, args.warmup)
         for name, side in sides.items():
             taken = common.median(times[name])
@@ -182,10 +229,10 @@ def main() -> None:
                 {
                     "level": level,
                     "side": name,
-                    "queries": truth.queries,
+                    "queries": sum(truth.queries for truth in truths),
                     "ms": 1000 * taken,
                     "ours_is_faster": taken / common.median(times["ids (ours)"]),
-                    **truth.judge(side()),
+                    **judge(truths, side()),
                 }
             )
     common.print_table(rows)

@@ -160,23 +160,35 @@ class TestMatching:
         there = self.view(
             ids=[6, 7, 9, 5], cloud=[0, 0, 0, 1], row=[0, 1, 2, 3], row_cloud=[0, 0, 0, 1]
         )
-        points = matching.Truth(here, there, rows=False)
-        assert points.judge(pairs((1, 0), (2, 1))) == dict(matched=2 / 3, wrong=0, missed=0)
-        assert points.judge(pairs((0, 3), (1, 0))) == dict(matched=2 / 3, wrong=0.5, missed=0.5)
-        rows = matching.Truth(here, there, rows=True)
-        assert rows.judge(pairs((0, 0), (1, 1))) == dict(matched=1, wrong=0, missed=0)
-        assert rows.judge(pairs((1, 2))) == dict(matched=0.5, wrong=1, missed=0.5)
+        points = matching.Truth(here, there, "points")
+        rows = matching.Truth(here, there, "rows")
 
-        for pooled, truth in ((False, points), (True, rows)):
-            found = truth.judge(matching.by_ids(here, there, pooled))
-            assert found["wrong"] == found["missed"] == 0
+        def judge(truth, *found):
+            return matching.judge([truth], [pairs(*found)])
+
+        assert judge(points, (1, 0), (2, 1)) == dict(matched=2 / 3, wrong=0, missed=0)
+        assert judge(points, (0, 3), (1, 0)) == dict(matched=2 / 3, wrong=0.5, missed=0.5)
+        assert judge(rows, (0, 0), (1, 1)) == dict(matched=1, wrong=0, missed=0)
+        assert judge(rows, (1, 2)) == dict(matched=0.5, wrong=1, missed=0.5)
+        both = matching.judge([points, rows], [pairs((1, 0), (2, 1)), pairs((1, 2))])
+        assert both == dict(matched=3 / 5, wrong=1 / 3, missed=1 / 4)
+
+        views = matching.Views(here, here, there, seen=torch.arange(3))
+        assert matching.judge([points], matching.by_ids(views, "points")) == dict(
+            matched=2 / 3, wrong=0, missed=0
+        )
+        truths = [matching.Truth(here, target, "rows") for target in views.targets("rows")]
+        assert len(truths) == 2
+        assert matching.judge(truths, matching.by_ids(views, "rows")) == dict(
+            matched=1, wrong=0, missed=0
+        )
 
     def test_neighbours_stay_in_their_cloud_and_below_the_radius(self):
         here = self.view(ids=[0, 1, 0], cloud=[0, 0, 1], row=[0, 1, 2], row_cloud=[0, 0, 1])
         there = self.view(ids=[3, 4], cloud=[0, 1], row=[0, 1], row_cloud=[0, 1])
         here = here._replace(origin=torch.tensor([[0.0, 0, 0], [9, 0, 0], [0, 0, 0]]))
         there = there._replace(origin=torch.tensor([[0.1, 0, 0], [0, 0.3, 0]]))
-        match = matching.by_kdtree(here, there, rows=False, radius=0.32)
+        match = matching.by_kdtree(here, there, "points", radius=0.32)
         assert [side.tolist() for side in match] == [[0, 2], [0, 1]]
 
     def view(self, ids, cloud, row, row_cloud) -> matching.View:
