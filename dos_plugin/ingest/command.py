@@ -9,6 +9,7 @@ from .sources import FORMATS, find_files
 from .write import Outcome, Settings, ingest
 
 HELP = "turn your own scans into the host's on-disk layout"
+LISTED = 5  # scans with dropped points; in organised clouds all have some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,8 +101,11 @@ def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
         print("without strengths, the features of a config must do without them, too")
     if not outcome.color and any("colour" in used for used in outcome.used):
         print("colours are left out, because some scans have none")
-    for file, number in outcome.dropped.items():
+    for file, number in list(outcome.dropped.items())[:LISTED]:
         print(f"{file}: {number:,} points with NaN or infinite values dropped")
+    if len(outcome.dropped) > LISTED:
+        total = sum(outcome.dropped.values())
+        print(f"and so on: {total:,} points dropped in {len(outcome.dropped):,} scans")
     print(
         f"{len(outcome.written)} scans with {outcome.points:,} points written to "
         f"{Path(args.out) / args.split}"

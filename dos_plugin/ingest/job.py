@@ -86,8 +86,11 @@ def read_scan(settings: Settings, job: Job) -> tuple[Scan, np.ndarray | None]:
     return scan, None if scan.label is None else map_labels(scan.label, settings.label_map)
 
 
-def _problem(error: Exception) -> str:
-    return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+def _problem(error: Exception, job: Job) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    other = error.filename and Path(error.filename) != job.file  # its label file
+    return (f"{error.filename} " if other else "") + f"cannot be read ({error.strerror or error})"
 
 
 def look(settings: Settings, job: Job) -> Found:
@@ -95,7 +98,7 @@ def look(settings: Settings, job: Job) -> Found:
     try:
         scan, _ = read_scan(settings, job)
     except (OSError, ValueError) as error:
-        return Found(problem=_problem(error))
+        return Found(problem=_problem(error, job))
     largest = None if scan.strength is None else float(scan.strength.max())
     return Found(largest=largest, color=scan.color is not None, used=scan.used)
 
@@ -109,7 +112,7 @@ def write_one(settings: Settings, job: Job) -> Done:
     try:
         scan, segment = read_scan(settings, job)
     except (OSError, ValueError) as error:
-        return Done(problem=_problem(error))
+        return Done(problem=_problem(error, job))
     arrays = {"coord": scan.coord}
     if scan.strength is not None:
         arrays["strength"] = scan.strength / np.float32(settings.strength_scale or 1)

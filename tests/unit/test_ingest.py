@@ -97,6 +97,16 @@ def test_rows_without_a_number_are_dropped_and_counted(tmp_path, capsys):
     assert f"{file}: 3 points with NaN" in capsys.readouterr().out
 
 
+def test_many_scans_with_dropped_points_are_summed_up(tmp_path, capsys):
+    rows = points(20)
+    rows[:3, 1] = np.nan
+    for number in range(7):
+        write_bin(tmp_path / f"in/{number}.bin", rows)
+    assert call(tmp_path / "in", "--out", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert told.count(": 3 points with NaN") == 5 and "21 points dropped in 7 scans" in told
+
+
 def test_same_stem_in_two_folders(tmp_path):
     for sequence in ("00", "01"):
         write_bin(tmp_path / f"{sequence}/velodyne/000000.bin", points(seed=int(sequence)))

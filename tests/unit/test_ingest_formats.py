@@ -1,10 +1,13 @@
 """Formats of scan files: each gives the same arrays for the same points."""
 
+import sys
+
 import numpy as np
 import pytest
 from plyfile import PlyData, PlyElement
 from pypcd4 import Encoding, PointCloud
 
+from dos_plugin.cli import main
 from dos_plugin.ingest.sources import FORMATS
 from tests.unit.test_ingest import call, tree
 
@@ -239,3 +242,14 @@ def test_formats_in_the_help_are_those_with_a_reader():
     from dos_plugin.ingest.readers import READERS
 
     assert set(FORMATS) == set(READERS)
+
+
+@pytest.mark.parametrize(("suffix", "library"), [("pcd", "pypcd4"), ("ply", "plyfile")])
+def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys, suffix, library):
+    (tmp_path / f"scan.{suffix}").write_bytes(b"anything")
+    monkeypatch.setitem(sys.modules, library, None)
+    words = ["ingest", str(tmp_path / f"scan.{suffix}"), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dos-plugin ingest: needs the package '{library}'")
+    assert not (tmp_path / "out").exists()

@@ -108,6 +108,15 @@ def test_bad_labels_skip_their_scan_only(kitti, capsys):
     assert "no label file" in capsys.readouterr().err
 
 
+def test_a_label_file_that_cannot_be_read_is_named(tmp_path, capsys):
+    write_bin(tmp_path / "a.bin", points(5))
+    (tmp_path / "labels/a.label").mkdir(parents=True)
+    place = "--labels", tmp_path / "labels", "--out", tmp_path / "out"
+    assert call(tmp_path / "a.bin", *place) == 2
+    error = capsys.readouterr().err
+    assert f"a.bin: {tmp_path / 'labels/a.label'} cannot be read (Is a directory)" in error
+
+
 def test_labels_of_dropped_points_are_dropped(tmp_path):
     rows = points(5)
     rows[1, 0] = np.nan
