@@ -24,10 +24,7 @@ PRECISION = {"highest": "ieee", "high": "tf32", "medium": "tf32"}
 # Tiles of N, K and the channels summed at a time, for 8 warps and three stages. Chosen by what the
 # compiler says for compute capability 8.0 and 9.0 at D = 256 and more: no register spills, and
 # under the 99 kB of shared memory of the smallest device since 8.0. Not tuned by timing.
-SUMS = {
-    "ieee": {"BLOCK_N": 128, "BLOCK_K": 128, "BLOCK_D": 32},
-    "tf32": {"BLOCK_N": 128, "BLOCK_K": 128, "BLOCK_D": 32},
-}
+SUMS = {key: {"BLOCK_N": 128, "BLOCK_K": 128, "BLOCK_D": 32} for key in ("ieee", "tf32")}
 # Gradients hold BLOCK_OUT of their channels; a wider D repeats the logits for each such part.
 GRADIENTS = {
     "ieee": {"BLOCK_N": 32, "BLOCK_K": 64, "BLOCK_D": 32},
@@ -60,14 +57,14 @@ def softmax_column_sums(feat: Tensor, prototypes: Tensor, temp: float, bias: Ten
         bias: (K,) added to the logits of all points.
 
     Returns:
-        (K,) sums, float32; 0 if there is no point.
+        (K,) sums, float64; 0 if there is no point.
 
     Raises:
         TypeError: If a dtype is not one of ``DTYPES``.
     """
     feat, weight = _operands(feat, prototypes, temp)
     if len(feat) == 0:
-        return weight.new_zeros(len(weight))
+        return weight.new_zeros(len(weight), dtype=torch.float64)
     bias = bias.to(weight.dtype)
     return _over_points(feat, weight, bias, _row_normaliser(feat, weight, bias)).sum(dim=0)
 
@@ -81,14 +78,14 @@ def column_logsumexp(feat: Tensor, prototypes: Tensor, temp: float) -> Tensor:
         temp: Temperature.
 
     Returns:
-        (K,) float32; -inf if there is no point.
+        (K,) float64; -inf if there is no point.
 
     Raises:
         TypeError: If a dtype is not one of ``DTYPES``.
     """
     feat, weight = _operands(feat, prototypes, temp)
     if len(feat) == 0:
-        return weight.new_full((len(weight),), -torch.inf)
+        return weight.new_full((len(weight),), -torch.inf, dtype=torch.float64)
     return _over_points(feat, weight).logsumexp(dim=0)
 
 
@@ -113,9 +110,10 @@ def kl_and_gradients(
         student_temp: Temperature of the student's softmaps.
         teacher_temp: Temperature of the teacher's softmaps.
         bias: (K,) and
-        log_column: (K,) scaling of the targets: ``log_target = log_softmax(teacher logits + bias,
-            over prototypes) - log_column``.
-        log_sum: (K,) normaliser of the student's softmaps: ``log S = student logits - log_sum``.
+        log_column: (K,) float64 scaling of the targets: ``log_target = log_softmax(teacher logits
+            + bias, over prototypes) - log_column``.
+        log_sum: (K,) float64 normaliser of the student's softmaps: ``log S = student logits -
+            log_sum``.
 
     Returns:
         Scalar, gradient of ``student`` (N, D), gradient of ``student_prototypes`` (K, D), float32.
@@ -129,10 +127,18 @@ def kl_and_gradients(
     grad_student = torch.zeros_like(student, dtype=torch.float32)
     if points == 0:
         return student_weight.new_zeros(()), grad_student, torch.zeros_like(student_weight)
-    bias, log_column, log_sum = (v.to(torch.float32) for v in (bias, log_column, log_sum))
+    bias = bias.to(torch.float32)
+    # What rounding takes from a normaliser is common to all points of a prototype and would add
+    # up over them, so it is given back as a factor.
+    softmap_scale = (log_sum.float() - log_sum.double()).exp()
+    target_scale = (-log_column.double()).exp()
+    scalings = bias, log_column, target_scale, log_sum, softmap_scale
+    columns = torch.stack([scaling.float() for scaling in scalings])
     row = _row_normaliser(teacher, teacher_weight, bias)
-    inputs = student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum
     sizes = _sizes(student, student_weight, GRADIENTS)
+    if sizes["PRECISION"] == "ieee":
+        student = student.float()  # wide tiles of half-precision operands spill registers
+    inputs = student, student_weight, teacher, teacher_weight, row, columns
     sizes["BLOCK_OUT"] = min(BLOCK_OUT, max(16, triton.next_power_of_2(channels)))
     parts = triton.cdiv(channels, sizes["BLOCK_OUT"])
     value = row.new_empty(triton.cdiv(points, sizes["BLOCK_N"]))
@@ -143,7 +149,7 @@ def kl_and_gradients(
         _grad_student[len(value), parts](*inputs, value, grad_student, **sizes)
         grid = triton.cdiv(len(student_weight), sizes["BLOCK_K"]), splits, parts
         _grad_prototypes[grid](*inputs, partial, splits, **sizes)
-    return value.sum(), grad_student, partial.sum(dim=0) / student_temp
+    return value.sum(dtype=torch.float64).float(), grad_student, partial.sum(dim=0) / student_temp
 
 
 def _operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Tensor]:
@@ -181,9 +187,9 @@ def _row_normaliser(feat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _over_points(
     feat: Tensor, weight: Tensor, bias: Tensor | None = None, row: Tensor | None = None
 ) -> Tensor:
-    """(splits, K): of softmaps' rows, given their scaling, partial sums; else of logits logsumexp."""
+    """(splits, K) sums of the softmax where its scaling is given, else logsumexps of logits."""
     sizes = _sizes(feat, weight, SUMS)
-    partial = weight.new_empty(_splits(sizes), len(weight))
+    partial = weight.new_empty(_splits(sizes), len(weight), dtype=torch.float64)
     with torch.cuda.device_of(feat):
         _column_sums[triton.cdiv(len(weight), sizes["BLOCK_K"]), len(partial)](
             feat, weight, bias, row, partial, len(partial), **sizes
@@ -238,14 +244,15 @@ def _column_sums(
     """One program a tile of prototypes and a share of the points; neighbours share the points."""
     cols = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K)
     high = tl.full((BLOCK_K,), float("-inf"), tl.float32)
-    total = tl.zeros((BLOCK_K,), tl.float32)
+    total = tl.zeros((BLOCK_K,), tl.float64)
     for tile_id in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), splits):
         rows = tile_id * BLOCK_N + tl.arange(0, BLOCK_N)
         tile = _logits(feat, weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
         if row is None:
             tile = tl.where((rows < N)[:, None], tile, float("-inf"))
             higher = tl.maximum(high, tl.max(tile, axis=0))
-            total = total * tl.exp(high - higher) + tl.sum(tl.exp(tile - higher[None, :]), axis=0)
+            total *= tl.exp(high - higher)
+            total += tl.sum(tl.exp(tile - higher[None, :]), axis=0)
             high = higher
         else:
             tile += tl.load(bias + cols, mask=cols < K, other=0.0)[None, :]
@@ -258,26 +265,30 @@ def _column_sums(
 
 @triton.jit
 def _divergence(
-    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+    student, student_weight, teacher, teacher_weight, row, columns,
     rows, cols, N, K, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION,
 ):  # fmt: skip
     """Tiles of ``target * log(target / S)`` and of ``S - target``; 0 outside."""
     inside, col = (rows < N)[:, None] & (cols < K)[None, :], cols < K
-    log_target = _logits(teacher, teacher_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
-    log_target += tl.load(bias + cols, mask=col, other=0.0)[None, :]
-    log_target -= tl.load(row + rows, mask=rows < N, other=0.0)[:, None]
-    log_target -= tl.load(log_column + cols, mask=col, other=0.0)[None, :]
+    bias = tl.load(columns + cols, mask=col, other=0.0)[None, :]
+    log_column = tl.load(columns + K + cols, mask=col, other=0.0)[None, :]
+    target_scale = tl.load(columns + 2 * K + cols, mask=col, other=0.0)[None, :]
+    log_sum = tl.load(columns + 3 * K + cols, mask=col, other=0.0)[None, :]
+    softmap_scale = tl.load(columns + 4 * K + cols, mask=col, other=0.0)[None, :]
+    log_assigned = _logits(teacher, teacher_weight, rows, cols, N, K, D, BLOCK_D, PRECISION) + bias
+    log_assigned -= tl.load(row + rows, mask=rows < N, other=0.0)[:, None]
+    target = tl.exp(log_assigned) * target_scale
     log_softmap = _logits(student, student_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
-    log_softmap -= tl.load(log_sum + cols, mask=col, other=0.0)[None, :]
-    target = tl.exp(log_target)
-    value = tl.where(inside, target * (log_target - log_softmap), 0.0)
-    return value, tl.where(inside, tl.exp(log_softmap) - target, 0.0)
+    log_softmap -= log_sum
+    # Differences of logarithms: of two sums, the digits that matter would cancel.
+    value = target * (log_assigned - log_column - log_softmap)
+    grad = tl.exp(log_softmap) * softmap_scale - target
+    return tl.where(inside, value, 0.0), tl.where(inside, grad, 0.0)
 
 
 @_kernel
 def _grad_student(
-    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
-    value, grad,
+    student, student_weight, teacher, teacher_weight, row, columns, value, grad,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_OUT: tl.constexpr,
 ):  # fmt: skip
@@ -289,7 +300,7 @@ def _grad_student(
     for start in range(0, K, BLOCK_K):
         cols = start + tl.arange(0, BLOCK_K)
         tile, grad_logits = _divergence(
-            student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+            student, student_weight, teacher, teacher_weight, row, columns,
             rows, cols, N, K, D, BLOCK_D, PRECISION,
         )  # fmt: skip
         total += tl.sum(tile, axis=1)
@@ -304,8 +315,7 @@ def _grad_student(
 
 @_kernel
 def _grad_prototypes(
-    student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
-    partial, splits,
+    student, student_weight, teacher, teacher_weight, row, columns, partial, splits,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_OUT: tl.constexpr,
 ):  # fmt: skip
@@ -316,7 +326,7 @@ def _grad_prototypes(
     for tile_id in range(tl.program_id(1), tl.cdiv(N, BLOCK_N), splits):
         rows = tile_id * BLOCK_N + tl.arange(0, BLOCK_N)
         _, grad_logits = _divergence(
-            student, student_weight, teacher, teacher_weight, row, bias, log_column, log_sum,
+            student, student_weight, teacher, teacher_weight, row, columns,
             rows, cols, N, K, D, BLOCK_D, PRECISION,
         )  # fmt: skip
         at = student + rows.to(tl.int64)[:, None] * D + dims[None, :]
