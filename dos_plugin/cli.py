@@ -54,7 +54,8 @@ DEMO_EXTRA = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status (2 for wrong usage or input, 130 for Ctrl-C)."""
+    """Run a command; returns the exit status (2 for wrong usage or input, 130 for Ctrl-C,
+    141 for a closed pipe)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
@@ -65,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help()
             return 2
-        return importlib.import_module(COMMANDS[args.command].module).run(args)
+        status = importlib.import_module(COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+        return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing not in DEMO_EXTRA:
@@ -75,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"needs the package {missing!r}, which the extra 'demo' brings: "
             "pip install 'dos-plugin[demo]'",
         )
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
     except (ValueError, OSError) as error:
         if os.environ.get("DOS_TRACEBACK"):
             raise

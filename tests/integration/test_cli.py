@@ -34,16 +34,25 @@ def test_help_lists_every_command(capsys):
         cli.main(["--help"])
     assert exit_status.value.code == 0
     text = capsys.readouterr().out
-    for command in ("demo", "scenes", "ingest", "train", "probe", "report", "configs"):
+    for command in cli.COMMANDS:
         assert f"    {command} " in text
 
 
-@pytest.mark.parametrize("command", ["demo", "scenes", "ingest", "train", "probe", "report"])
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_status:
         cli.main([command, "--help"])
     assert exit_status.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m dos_plugin.cli configs | true"
+    result = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True
+    )
+    assert result.stderr == ""
+    assert result.returncode in (0, 141)
 
 
 def test_no_command_shows_help_and_fails(capsys):
