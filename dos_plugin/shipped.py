@@ -10,7 +10,16 @@ from pathlib import Path
 TASKS = {"pretrain": "pretraining", "semseg": "segmentation", "objdet": "detection"}
 MODES = {"lin": "linear probe", "dec": "decoder probe", "ft": "fine-tuning", "sc": "from scratch"}
 # Variants at the end of a name: what they say beyond the other columns.
-VARIANTS = {"spunet": "", "pt-v3m1": "", "1gpu": "one GPU"}
+VARIANTS = {
+    "spunet": "",
+    "pt-v3m1": "",
+    "1gpu": "one GPU",
+    "nocolor": "no colour",
+    "0p1pct": "0.1 % of labels",
+    "1pct": "1 % of labels",
+    "10pct": "10 % of labels",
+    "50pct": "50 % of labels",
+}
 
 
 @dataclass(frozen=True)

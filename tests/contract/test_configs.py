@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dos_plugin.components.widths import WIDTHS
 from dos_plugin.host import HOST
 from dos_plugin.shipped import config_path, configs_dir, list_configs
 from tests.dataset_layouts import WRITERS
@@ -154,7 +155,7 @@ def test_a_few_steps_on_tiny_scenes(name, data_roots, tmp_path):
     assert saved["epoch"] == 1 and set(saved["state_dict"]) == set(after)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PRETRAINING)
 def test_written_and_read_again_a_config_is_the_same(name, tmp_path):
     config = load(name)
     path = tmp_path / "config.py"
@@ -233,10 +234,12 @@ def test_settings_of_the_paper(name):
         sizes = (steps["GridSample"]["grid_size"], last["grid_size"])
         assert {*sizes, steps["Update"]["keys_dict"]["grid_size"]} == {grid}
         columns = ["coord", "color", "normal"] if indoor else ["coord", "strength"]
+        if "nocolor" in name:
+            columns.remove("color")
         for view in ("view1", "view2"):
             keys = list(steps["Collect"][f"{view}_feat_keys"])
             assert keys == [f"{view}_{column}" for column in columns]
-    assert model.backbone.in_channels == (9 if indoor else 4)
+    assert model.backbone.in_channels == sum(WIDTHS[column] for column in columns)
     if model.backbone.type != "SpUNet-v1m1":
         # two poolings up from the coarsest level: features at four times the input grid
         assert model.up_cast_level == 2 and tuple(model.backbone.stride) == (2, 2, 2, 2)

@@ -1,0 +1,29 @@
+"""
+DOS pretraining on ScanNet v2 with PTv3, from coordinates and normals alone.
+
+No labels are used. To keep the scenes of val unseen, set data.train.split to train.
+Batch: 24 scenes a step, 12 on each of two GPUs.
+Length: 800 epochs of 1,513 scenes of train and val, 50,400 steps; the log counts 100 epochs of 8
+passes. Our reading: the paper gives its cost, 20 hours on two A100, and neither of these numbers.
+Memory: about 52 GB a GPU, an estimate and no measurement: 140 kB for each point that the student
+sees (views of 46,000 points on average, 14,000 visible) and 6 GB for parameters, optimizer, teacher
+and loss.
+Run, from the root of the host, after `dos-plugin configs --install .` there:
+    sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-4-scannet-nocolor -n NAME
+Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
+this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
+replacement="module.backbone".
+"""
+
+_base_ = ["_base_/runtime.py", "_base_/pt-v3m2.py", "_base_/scannet-nocolor.py"]
+
+# misc custom setting
+save_path = "exp/dos/pretrain-dos-v1m1-4-scannet-nocolor"
+batch_size = 24  # total batch size in all gpus
+num_worker = 24  # total workers in all gpus
+
+model = dict(backbone=dict(in_channels=6))
+
+# scheduler settings
+epoch = 800
+eval_epoch = 100

@@ -1,0 +1,41 @@
+"""
+Fine-tuning of DOS on Waymo: all of SpUNet is trained.
+
+Weights: pretrain-dos-v1m1-1-waymo-spunet; --options hooks.0.branch=teacher takes its teacher.
+Recipe: the host's SpUNet for Waymo: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
+Differs: points are not clamped.
+Run, from the root of the host, after `dos-plugin configs --install .` there:
+    sh scripts/train.sh -g 2 -d dos -c semseg-dos-v1m1-1c-waymo-spunet-ft -n NAME
+The file named by weight, or the one that -w FILE names, is loaded or the run stops.
+"""
+
+_base_ = ["_base_/semseg-runtime.py", "_base_/semseg-spunet-ft.py", "_base_/semseg-waymo.py"]
+
+# misc custom setting
+weight = "exp/dos/pretrain-dos-v1m1-1-waymo-spunet/model/model_last.pth"
+save_path = "exp/dos/semseg-dos-v1m1-1c-waymo-spunet-ft"
+batch_size = 12  # total batch size in all gpus
+num_worker = 24  # total workers in all gpus
+mix_prob = 0.8
+clip_grad = None
+
+model = dict(
+    num_classes={{_base_.num_classes}},
+    criteria={{_base_.criteria}},
+    backbone=dict(in_channels={{_base_.in_channels}}),
+)
+
+# scheduler settings
+epoch = 50
+eval_epoch = 50
+base_lr = 0.002
+param_dicts = []
+optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.005)
+scheduler = dict(
+    type="OneCycleLR",
+    max_lr=[base_lr],
+    pct_start=0.04,
+    anneal_strategy="cos",
+    div_factor=10.0,
+    final_div_factor=100.0,
+)

@@ -1,0 +1,17 @@
+"""
+Fine-tuning of DOS on Waymo with 50 % of the labels: 11,846 of 23,691 scans.
+
+Length: 83,895 steps. Fewer labels get more epochs; the factors to 50, the epochs with all labels,
+are those of BEVContrast (1000, 500, 100, 50 and 30 epochs for 0.1, 1, 10, 50 and 100 %).
+Write the split first, in the root of the host; other seeds are other folders:
+    dos-plugin split data/waymo --fraction 0.5 --seed 0
+    sh scripts/train.sh -g 2 -d dos -c semseg-dos-v1m1-2c-waymo-50pct-ft -n NAME -w WEIGHT
+"""
+
+_base_ = ["semseg-dos-v1m1-0c-waymo-ft.py"]
+
+save_path = "exp/dos/semseg-dos-v1m1-2c-waymo-50pct-ft"
+
+epoch = 85
+eval_epoch = 85
+data = dict(train=dict(data_root="data/waymo/few/0.5-seed0"))
