@@ -150,9 +150,11 @@ def random_points(seed: int, n: int, clouds: int, id_range: int):
     "n, m, clouds, id_range",
     [(1, 1, 1, 1), (200, 150, 4, 60), (150, 200, 1, 400), (30, 300, 5, 60), (300, 5, 7, 50)],
 )
-def test_find_points_equals_a_dictionary(n, m, clouds, id_range):
+@pytest.mark.parametrize("spread", [1, 10_007])  # the table of all pairs, and the sort
+def test_find_points_equals_a_dictionary(n, m, clouds, id_range, spread):
     ids, cloud = random_points(0, n, clouds, id_range)
     in_ids, in_cloud = random_points(1, m, clouds, id_range)
+    ids, in_ids = ids * spread, in_ids * spread
     place = {pair: i for i, pair in enumerate(zip(in_cloud.tolist(), in_ids.tolist()))}
     found = find_points(ids, cloud, in_ids, in_cloud)
     assert found.dtype == torch.int64
