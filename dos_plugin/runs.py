@@ -1,31 +1,55 @@
-"""A pretraining run on disk: its config, its checkpoint, its backbone.
+"""A run on disk: its config, its checkpoint, its backbone.
 
 A *run* is the folder that the host's trainer leaves: ``config.py`` and ``model/model_last.pth``.
+A file of ``dos-plugin export`` stands for a run, too.
 """
 
 from __future__ import annotations
 
-import pickle
+import importlib.util
 import random
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Branch = Literal["student", "teacher"]
+from dos_plugin.checkpoint_file import (
+    META,
+    Branch,
+    backbone_state,
+    branch_state,
+    read_checkpoint,
+    read_epoch,
+    read_state,
+    some,
+)
+from dos_plugin.config_file import config_beside
 
-# What torch.load raises for files that are truncated or something else altogether.
-LOAD_ERRORS = (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError)
+__all__ = [  # some are from dos_plugin.checkpoint_file
+    "Branch",
+    "Run",
+    "active_host",
+    "branch_state",
+    "build_backbone",
+    "frozen",
+    "load_backbone",
+    "load_strictly",
+    "open_run",
+    "random_backbone",
+    "read_checkpoint",
+    "read_epoch",
+    "read_state",
+    "seeded",
+]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A pretraining run on disk.
+    """A run on disk, or an exported file, which carries what matters of its run's config.
 
     Attributes:
         config: the run's config (the active host's Config).
@@ -60,20 +84,25 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     """Find config and checkpoint of a run.
 
     Args:
-        path: the run's folder, a checkpoint (``<run>/model/*.pth``), or a config file, which means
-            random weights only.
+        path: the run's folder, a checkpoint (``<run>/model/*.pth``), a file of ``dos-plugin
+            export``, or a config file, which means random weights only.
         config: config file, if it does not lie in the run's folder.
 
     Raises:
         FileNotFoundError: if the path or the run's config does not exist.
+        ValueError: if a file is truncated or no checkpoint.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such run folder, checkpoint or config file")
+    checkpoint: Path | None = None
     if path.suffix == ".py":
-        found, checkpoint = path, None
+        found = path
     elif path.is_file():
-        found, checkpoint = path.parent.parent / "config.py", path
+        meta = read_checkpoint(path).get(META)
+        if config is None and isinstance(meta, Mapping):
+            return Run(active_host().Config(dict(meta["config"])), path, path)
+        found, checkpoint = config_beside(path) or path.parent.parent / "config.py", path
     else:
         found, checkpoint = path / "config.py", path / "model" / "model_last.pth"
     found = Path(config) if config else found
@@ -87,84 +116,58 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     return Run(active_host().Config.fromfile(str(found)), found, checkpoint)
 
 
-def read_state(checkpoint: str | Path | None) -> dict[str, Tensor]:
-    """The ``state_dict`` of a host checkpoint, without DDP's ``module.`` prefix.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is truncated or is no checkpoint of the host.
-    """
-    state = read_checkpoint(checkpoint)["state_dict"]
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def read_epoch(checkpoint: str | Path) -> int:
-    """Finished epochs of a checkpoint; errors as :func:`read_state`."""
-    return int(read_checkpoint(checkpoint).get("epoch") or 0)
-
-
-def read_checkpoint(checkpoint: str | Path | None) -> Mapping[str, Any]:
-    """Everything in a host checkpoint, on the CPU; errors as :func:`read_state`."""
-    if checkpoint is None or not Path(checkpoint).is_file():
-        raise FileNotFoundError(
-            f"{checkpoint or 'model/model_last.pth'}: no checkpoint there, has the run finished "
-            "its first epoch?"
-        )
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    except LOAD_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{checkpoint}: truncated or not a torch file ({reason})") from error
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"{checkpoint}: holds no 'state_dict', expected a checkpoint of the host's trainer"
-        )
-    return content
-
-
 def load_backbone(run: Run, branch: Branch = "student") -> nn.Module:
-    """The run's backbone with its trained weights, frozen and in eval mode.
+    """The run's backbone with its trained weights, frozen and in eval mode, on the GPU if any.
 
     Args:
         run: the run.
-        branch: which of the two networks.
+        branch: which of the networks in the checkpoint.
 
     Raises:
         FileNotFoundError: if the run has no checkpoint.
         ValueError: if the checkpoint does not fit the backbone of the config.
     """
-    state = branch_state(read_state(run.checkpoint), branch, run.checkpoint)
+    state = backbone_state(read_checkpoint(run.checkpoint), branch, run.checkpoint)
     backbone = build_backbone(run.config, branch)
     load_strictly(backbone, state, f"{run.checkpoint} ({branch}.backbone)")
-    return frozen(backbone)
+    return frozen(_placed(backbone))
 
 
 def random_backbone(run: Run) -> nn.Module:
     """The run's backbone with the random weights that the run started from.
 
     The whole model is built after seeding as the trainer does, so that the weights are drawn at
-    the same place of the random stream; then the student's backbone is kept.
+    the same place of the random stream; then the backbone is kept. An exported file knows its
+    backbone alone, whose weights are drawn first.
     """
+    backbone = build_backbone(run.config)
     with seeded(run.seed):
-        model = active_host().build_model(run.config.model)
-    state = branch_state(model.state_dict(), "student", run.config_path)
-    del model
-    backbone = build_backbone(run.config, "student")
+        if "type" not in run.config.model:
+            return frozen(_placed(build_backbone(run.config)))
+        model = active_host().build_model(
+            {**run.config.model, "backbone": runnable(run.config.model["backbone"])}
+        )
+    names = ("student.backbone.", "backbone.")
+    own = model.state_dict()
+    prefix = next(name for name in names if any(key.startswith(name) for key in own))
+    state = {key[len(prefix) :]: own[key] for key in own if key.startswith(prefix)}
     load_strictly(backbone, state, f"{run.config_path} (random weights)")
-    return frozen(backbone)
+    return frozen(_placed(backbone))
 
 
 def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
-    """The backbone of a pretraining config, without drop path and shuffled orders.
+    """The backbone of a config, without drop path and shuffled orders.
 
     Raises:
         ValueError: if the config has no ``model.backbone``.
     """
     model = config.get("model") or {}
     if not isinstance(model.get("backbone"), Mapping):
-        raise ValueError("model.backbone: missing in the config, expected a DOS pretraining config")
-    backbone = dict(model["backbone"])
+        raise ValueError(
+            "model.backbone: missing in the config, expected that of a DOS pretraining or of a "
+            "segmentation run"
+        )
+    backbone = runnable(model["backbone"])
     if branch == "teacher":
         backbone.update(model.get("teacher_custom") or {})
     if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
@@ -178,16 +181,16 @@ def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
     return built
 
 
-def branch_state(
-    state: Mapping[str, Tensor], branch: str, source: Any, part: str = "backbone"
-) -> dict[str, Tensor]:
-    """The entries below ``<branch>.<part>.``, or a ValueError that lists what there is."""
-    prefix = f"{branch}.{part}."
-    found = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    if not found:
-        seen = sorted({".".join(key.split(".")[:2]) for key in state})
-        raise ValueError(f"{source}: holds no '{prefix}*', its keys start with {_some(seen)}")
-    return found
+def runnable(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's config as this machine can run it: flash attention only where there is any.
+
+    The weights do not depend on it, and the features only by rounding: flash is in half precision.
+    """
+    backbone = dict(backbone)
+    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    if str(backbone.get("type")).startswith("PT-v3") and not flash:
+        backbone["enable_flash"] = False
+    return backbone
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -205,7 +208,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
         if state[key].shape != own[key].shape
     ]
     parts = (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
-    faults = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in parts if keys]
+    faults = [f"{len(keys)} {what}: {some(keys)}" for what, keys in parts if keys]
     if faults:
         raise ValueError(f"{source}: does not fit {type(module).__name__}; {'; '.join(faults)}")
     module.load_state_dict(state)
@@ -234,7 +237,6 @@ class seeded:
         random.setstate(self.state[2])
 
 
-def _some(keys: Sequence[str], limit: int = 5) -> str:
-    """The first keys, and how many more there are."""
-    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + rest
+def _placed(module: nn.Module) -> nn.Module:
+    """The module on the GPU if there is one."""
+    return module.to("cuda" if torch.cuda.is_available() else "cpu")
