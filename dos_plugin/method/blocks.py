@@ -2,9 +2,15 @@
 
 Shape letters in this file: N points, K prototypes, D channels. Logits are cosines over a
 temperature. No pass keeps an N x K tensor: a block of logits is made, used and forgotten.
+
+On a GPU whose matrix products may use TF32 (``torch.set_float32_matmul_precision("high")``) and
+with triton installed, the fused kernels of ``softmap_triton.py`` do the same.
 """
 
+import functools
+import warnings
 from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -60,6 +66,8 @@ class Divergence(NamedTuple):
 
 def softmax_column_sums(logits: Logits, bias: Tensor) -> Tensor:
     """(K,) float64 sums over points of the softmax over prototypes of ``logits + bias``."""
+    if fused := _fused(logits.feat):
+        return fused.softmax_column_sums(logits.feat, logits.prototypes, logits.temp, bias)
     total = torch.zeros_like(bias, dtype=torch.float64)
     for rows in logits.blocks():
         total += torch.softmax(logits.block(rows, bias), dim=1).sum(dim=0)
@@ -68,6 +76,8 @@ def softmax_column_sums(logits: Logits, bias: Tensor) -> Tensor:
 
 def column_logsumexp(logits: Logits) -> Tensor:
     """(K,) float64 ``log(sum(exp(logits)))`` over points; ``-inf`` without points."""
+    if fused := _fused(logits.feat):
+        return fused.column_logsumexp(logits.feat, logits.prototypes, logits.temp)
     log_sum = logits.prototypes.new_full((len(logits.prototypes),), -torch.inf, dtype=torch.float64)
     for rows in logits.blocks():
         log_sum = torch.logaddexp(log_sum, logits.block(rows).logsumexp(dim=0).double())
@@ -87,6 +97,10 @@ def kl_and_gradients(
             :class:`~dos_plugin.method.zipf_sinkhorn.Scaling`.
         log_sum: (K,) float64 normaliser of the student's softmaps, see :func:`column_logsumexp`.
     """
+    if fused := _fused(student.feat):
+        features = student.feat, teacher.feat, student.prototypes, teacher.prototypes
+        scaling = bias, log_column, log_sum
+        return Divergence(*fused.kl_and_gradients(*features, student.temp, teacher.temp, *scaling))
     dtype = bias.dtype
     # What rounding takes from a normaliser is common to all points of a prototype and would add
     # up over them, so it is given back as a factor.
@@ -121,3 +135,55 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if on_cpu and torch.backends.mkldnn.is_available() and not torch.compiler.is_compiling():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return linear(x, weight, bias)
+
+
+def _fused(feat: Tensor) -> ModuleType | None:
+    """Triton's kernels, where they can be used for these features and shall be."""
+    if feat.device.type != "cuda" or feat.dtype == torch.float64:
+        return None
+    # Without TF32 they could not use the tensor cores, and cuBLAS has the faster products.
+    if torch.get_float32_matmul_precision() == "highest":
+        return None
+    kernels = _kernels(feat.device)
+    return kernels if kernels and kernels.supports(feat) else None
+
+
+@functools.cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The module with the kernels, tried out once on a device; None where it is of no use."""
+    try:
+        from . import softmap_triton
+    except ImportError:
+        return None
+    try:
+        _try_out(softmap_triton, device)
+    except Exception as error:  # of a compiler that meets a new device, anything
+        message = f"DOS: no fused loss on {device}, the plain one is used: {error}"
+        warnings.warn(message, stacklevel=2)
+        return None
+    return softmap_triton
+
+
+def _try_out(kernels: ModuleType, device: torch.device) -> None:
+    """Raise ValueError unless the kernels agree with this file on a small problem."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, prototypes = (
+        torch.nn.functional.normalize(torch.randn(n, 48, generator=generator), dim=1).to(device)
+        for n in (300, 300, 40)
+    )
+    if not kernels.supports(student):
+        return
+    logits = Logits(student.double(), prototypes, 0.1), Logits(teacher.double(), prototypes, 0.07)
+    bias = torch.zeros_like(prototypes[:, 0])
+    sums = softmax_column_sums(logits[1], bias.double())
+    log_sum = column_logsumexp(logits[0])
+    exact = [sums, log_sum, *kl_and_gradients(*logits, bias.double(), sums.log(), log_sum)]
+    features = student, teacher, prototypes, prototypes
+    ours = [
+        kernels.softmax_column_sums(teacher, prototypes, 0.07, bias),
+        kernels.column_logsumexp(student, prototypes, 0.1),
+        *kernels.kl_and_gradients(*features, 0.1, 0.07, bias, sums.log(), log_sum),
+    ]
+    worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, exact))
+    if not worst < 5e-3:
+        raise ValueError(f"the kernels are off by {worst:.1e} of the largest value")
