@@ -151,6 +151,41 @@ def test_a_few_steps_on_tiny_scenes(name, data_roots, tmp_path):
     assert f"Loaded {len(pretrained)} (" in log and "they are not used: none" in log
 
 
+def test_resume_of_a_fine_tuning(data_roots, tmp_path):
+    """Two epochs at once, and the second of them once more, from the checkpoint of the first."""
+    name = "semseg-dos-v1m1-9c-demo-ft"
+    options = {
+        **small(shipped(name)),
+        "batch_size": 1,
+        "num_worker": 1 if HOST.name != "minihost" else 0,
+        "epoch": 2,
+        "eval_epoch": 2,
+        "hooks.5.save_freq": 1,
+        "weight": str(tmp_path / "pretrained.pth"),
+        "save_path": str(tmp_path / "first"),
+    }
+    for split in ("train", "val"):
+        options[f"data.{split}.data_root"] = str(data_roots["data/dos-demo"])
+    write_weight(load(name, options), tmp_path / "pretrained.pth")
+    first = build_trainer(name, options)
+    first.train()
+    resumed = dict(
+        resume=True,
+        weight=str(tmp_path / "first/model/epoch_1.pth"),
+        save_path=str(tmp_path / "second"),
+    )
+    (tmp_path / "second/model").mkdir(parents=True)
+    second = build_trainer(name, {**options, **resumed})
+    second.train()
+    assert second.start_epoch == 1
+    assert first.scheduler.last_epoch == second.scheduler.last_epoch == 4
+    assert {int(state["step"]) for state in second.optimizer.state.values()} == {4}
+    again = second.model.state_dict()
+    same = [torch.equal(value, again[key]) for key, value in first.model.state_dict().items()]
+    if HOST.name == "minihost":  # the real host replays the random numbers of the first epoch
+        assert all(same)
+
+
 def test_the_full_models_are_built_and_fit_the_pretraining(monkeypatch):
     """One of each kind; the student of its pretraining loads."""
     for init in ("trunc_normal_", "kaiming_uniform_", "uniform_"):  # any numbers will do
