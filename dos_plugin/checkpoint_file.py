@@ -108,6 +108,21 @@ def branches_of(content: Mapping[str, Any]) -> tuple[Branch, ...]:
     return tuple(name for name in names if any(k.startswith(f"{name}.backbone.") for k in keys))
 
 
+def check_ours(content: Mapping[str, Any], source: Any) -> None:
+    """Refuse a checkpoint of something else.
+
+    Raises:
+        ValueError: if it is no DOS pretraining, segmentation run or exported file.
+    """
+    kind = kind_of(content)
+    if kind.startswith("other"):
+        seen = sorted({".".join(k.split(".")[:2]) for k in without_module(content["state_dict"])})
+        raise ValueError(
+            f"{source}: holds no DOS model, its keys start with {some(seen)}; expected a DOS "
+            "pretraining, a segmentation run or a file of dos-plugin export"
+        )
+
+
 def backbone_state(content: Mapping[str, Any], branch: Branch, source: Any) -> dict[str, Tensor]:
     """State dict of a backbone by the host's names, without a prefix.
 

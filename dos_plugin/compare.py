@@ -1,9 +1,10 @@
-"""One probe for several feature sources: DOS student and teacher, random weights, raw inputs."""
+"""One probe for several feature sources: trained backbones, random weights, raw inputs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,16 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dos_plugin.checkpoint_file import Branch, branches_of, check_ours, read_checkpoint
 from dos_plugin.features import Scan, ScanSource, extract
 from dos_plugin.probe import LabelledFeatures, ProbeSettings, Scores, knn_probe, linear_probe
-from dos_plugin.runs import Run, load_backbone, open_run, random_backbone, read_state
+from dos_plugin.runs import Run, active_host, load_backbone, open_run, random_backbone
 
 SOURCES = {
     "dos": "DOS, student",
     "teacher": "DOS, teacher",
+    "segmentor": "segmentation run",
     "random": "random weights",
     "raw": "raw inputs",
 }
+# Those of a pretraining.
+PRETRAINING = ("dos", "teacher", "random", "raw")
+BRANCHES: dict[str, Branch] = {"dos": "student", "teacher": "teacher", "segmentor": "segmentor"}
 
 # Random voxels kept of a scan, which bounds the memory: every probe seed draws its own of the
 # training ones, and is scored on all of the validation ones.
@@ -34,7 +40,7 @@ def probe_run(
     train: Sequence[Scan],
     val: Sequence[Scan],
     names: Sequence[str] = (),
-    sources: Iterable[str] = tuple(SOURCES),
+    sources: Iterable[str] = PRETRAINING,
     settings: ProbeSettings | None = None,
     knn: bool = True,
     say: Callable[[str], None] = lambda _: None,
@@ -57,14 +63,18 @@ def probe_run(
         ``channels``, and the same scores of the other probe under ``knn``.
 
     Raises:
-        ValueError: for an unknown source, and for scans that have no labels.
+        ValueError: for an unknown source, and for scans that have no labels or one class only.
     """
     settings = settings or ProbeSettings()
     num_classes = count_classes([*train, *val], names)
+    check_labels(train, val)
     result = {}
     for source in sources:
         features = feature_function(run, source)
-        data = gather(features, train, KEPT_TRAIN), gather(features, val, KEPT_VAL)
+        data = (
+            gather(features, progress(train, f"{SOURCES[source]}, train"), KEPT_TRAIN),
+            gather(features, progress(val, f"{SOURCES[source]}, val"), KEPT_VAL),
+        )
         entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
         entry["channels"] = data[0].feat.shape[1]
         if knn:
@@ -87,12 +97,35 @@ def feature_function(run: Run, source: str) -> Callable[[Scan], Tensor]:
     if source == "random":
         backbone = random_backbone(run)
     else:
-        backbone = load_backbone(run, "teacher" if source == "teacher" else "student")
+        backbone = load_backbone(run, BRANCHES[source])
     return lambda scan: extract(backbone, scan)
 
 
+def sources_of(run: Run) -> tuple[str, ...]:
+    """What can be probed of a run: the networks in its checkpoint, random weights, raw inputs.
+
+    Raises:
+        ValueError: if the checkpoint is none, or of something else.
+    """
+    if run.checkpoint is None:
+        return ("random", "raw")
+    content = read_checkpoint(run.checkpoint)
+    check_ours(content, run.checkpoint)
+    branches = branches_of(content)
+    return (*(source for source, branch in BRANCHES.items() if branch in branches), "random", "raw")
+
+
+def progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """The items under a progress bar, if there is a terminal and tqdm."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return items
+    return tqdm(items, what, unit="scan", leave=False, disable=not sys.stderr.isatty())
+
+
 def gather(
-    features: Callable[[Scan], Tensor], scans: Sequence[Scan], keep: int | None = None
+    features: Callable[[Scan], Tensor], scans: Iterable[Scan], keep: int | None = None
 ) -> LabelledFeatures:
     """Features and labels of all scans, of at most ``keep`` random voxels each."""
     pairs = []
@@ -121,6 +154,24 @@ def count_classes(scans: Sequence[Scan], names: Sequence[str] = ()) -> int:
             "segment.npy with classes from 0"
         )
     return max(len(names), largest + 1)
+
+
+def check_labels(train: Sequence[Scan], val: Sequence[Scan]) -> None:
+    """Look for two classes to train on and one to score, before the features are made.
+
+    Raises:
+        ValueError: if a side has no labels, or the training scans have one class only.
+    """
+    for side, scans, least in (("train", train, 2), ("val", val, 1)):
+        if not scans:
+            raise ValueError(f"scans: got none in {side}, expected at least one")
+        found = {int(label) for scan in scans for label in scan.segment.unique() if label >= 0}
+        if len(found) < least:
+            raise ValueError(
+                f"{side}: {len(scans)} scans as {scans[0].name} have labels of "
+                f"{len(found)} classes{f' ({found.pop()})' if found else ''}, expected at least "
+                f"{least}"
+            )
 
 
 def class_names(run: Run, data_root: str | Path | None = None) -> list[str]:
@@ -152,7 +203,11 @@ def format_table(result: dict[str, dict[str, Any]]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin probe``."""
-    parser.add_argument("run", help="folder of a run, a checkpoint, or a config (random weights)")
+    parser.add_argument(
+        "run",
+        metavar="CKPT",
+        help="checkpoint, exported file, run's folder, or a config (random weights)",
+    )
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--data", help="data root; default: the one the run was trained on")
     parser.add_argument("--train-split", default="train", help="scans to train the probe on")
@@ -167,7 +222,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=ProbeSettings.balance,
         help="class weights are frequency**-BALANCE: 0 plain, 1 class-balanced cross-entropy",
     )
-    parser.add_argument("--sources", nargs="+", choices=tuple(SOURCES), help="what to probe")
+    parser.add_argument(
+        "--sources", nargs="+", choices=tuple(SOURCES), help="default: all there are"
+    )
     parser.add_argument("--no-knn", action="store_true", help="leave the kNN probe out")
     parser.add_argument("--json", metavar="FILE", help="also write the results to a file")
 
@@ -175,9 +232,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin probe``."""
     found = open_run(args.run, args.config)
-    available = tuple(SOURCES) if found.checkpoint else ("random", "raw")
+    available = sources_of(found)
     if found.checkpoint is None and Path(args.run).is_dir() and not args.sources:
-        read_state(None)  # a folder stands for its trained model; a config file for random weights
+        # A folder stands for its trained model; a config file for random weights.
+        raise FileNotFoundError(
+            f"{args.run}/model/model_last.pth: no checkpoint there, has the run finished its first "
+            "epoch?"
+        )
     settings = replace(
         ProbeSettings(), seeds=tuple(range(args.seeds)), steps=args.steps, balance=args.balance
     )
@@ -186,8 +247,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(train)} scans of {train.place} to train, {len(val)} of {val.place} to score")
     result = probe_run(
         found,
-        list(train),
-        list(val),
+        [scan for scan in progress(train, "reading, train")],
+        [scan for scan in progress(val, "reading, val")],
         class_names(found, args.data),
         args.sources or available,
         settings,
@@ -196,7 +257,14 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"\n{format_table(result)}\nraw inputs: {', '.join(raw_inputs(train))}")
     if args.json:
-        content = {"probe": result, "settings": asdict(settings)}
+        content = {
+            "probe": result,
+            "settings": asdict(settings),
+            "checkpoint": str(found.checkpoint),
+            "host": active_host().name,
+            "train": {"place": train.place, "scans": len(train)},
+            "val": {"place": val.place, "scans": len(val)},
+        }
         Path(args.json).write_text(json.dumps(content, indent=1))
     return 0
 

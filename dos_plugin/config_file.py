@@ -10,9 +10,11 @@ from typing import Any
 
 def config_beside(checkpoint: str | Path) -> Path | None:
     """The config of the run of a checkpoint (``<run>/model/*.pth``), None if there is none."""
-    folder = Path(checkpoint).resolve().parent
+    folder = Path(checkpoint).absolute().parent
     found = [path / "config.py" for path in (folder.parent, folder)]
-    return next((path for path in found if path.is_file()), None)
+    path = next((path for path in found if path.is_file()), None)
+    inside = path is not None and path.is_relative_to(Path.cwd())
+    return path.relative_to(Path.cwd()) if path and inside else path
 
 
 def read_literals(path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,10 +81,13 @@ def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
         flat += [dict(sub) for sub in step["view_transform"]] if "view_transform" in step else []
         if "view_transform" not in step:
             flat.append(dict(step))
+    whole = dict(type="Copy", keys_dict=dict(coord="origin_coord", segment="origin_segment"))
     flat = [
         step
         for step in flat
-        if step["type"] not in LEFT_OUT and not step["type"].startswith(LEFT_OUT_PREFIXES)
+        if step["type"] not in LEFT_OUT
+        and not step["type"].startswith(LEFT_OUT_PREFIXES)
+        and step != whole  # the result of an earlier call is taken, too
     ]
     grids = [index for index, step in enumerate(flat) if step["type"] == "GridSample"]
     if not grids:
@@ -92,7 +96,6 @@ def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
     kept = [step for index, step in enumerate(flat) if index not in grids[:-1]]
     # PointId drops points that are not finite: they are no points of the scan for us either.
     first = next((i + 1 for i, step in enumerate(kept) if step["type"] == "PointId"), 0)
-    whole = dict(type="Copy", keys_dict=dict(coord="origin_coord", segment="origin_segment"))
     return [*kept[:first], whole, *kept[first:]]
 
 
@@ -107,6 +110,21 @@ def feature_keys(transform: Sequence[Mapping]) -> tuple[str, ...]:
         if step.get("type") == "Collect" and keys:
             return tuple(key.removeprefix("view1_") for key in keys)
     raise ValueError("data.train.transform: no Collect with view1_feat_keys, the input features")
+
+
+def dataset_config(config: Mapping[str, Any], data_root: str | Path | None = None) -> dict:
+    """``data.train`` of a config; of several data sets that of the given root, else the first.
+
+    Raises:
+        ValueError: if there is none, or it has no transform.
+    """
+    data = (config.get("data") or {}).get("train") or {}
+    parts = list(data.get("datasets") or [data])
+    same = [part for part in parts if data_root and str(part.get("data_root")) == str(data_root)]
+    found = dict((same or parts)[0])
+    if "transform" not in found:
+        raise ValueError("data.train.transform: missing in the config, expected that of a training")
+    return found
 
 
 class ScanSource:
@@ -130,9 +148,7 @@ class ScanSource:
         split: str | None = None,
         limit: int | None = None,
     ) -> None:
-        data = (run.config.get("data") or {}).get("train") or {}
-        if "transform" not in data:
-            raise ValueError(f"{run.config_path}: has no data.train.transform")
+        data = dataset_config(run.config, data_root)
         self.keys = feature_keys(data["transform"])
         config = {key: value for key, value in data.items() if key not in ("cache", "test_cfg")}
         config["transform"] = scan_transform(data["transform"])
@@ -141,13 +157,19 @@ class ScanSource:
             config["data_root"] = str(data_root)
         if split is not None:
             config["split"] = split
-        self.place = f"{config.get('data_root')}/{config.get('split')}"
-        if not Path(str(config.get("data_root"))).is_dir():
-            raise FileNotFoundError(f"{config.get('data_root')}: no such data root")
+        root = config.get("data_root")
+        self.place = f"{root}/{config.get('split')}"
+        if root is None:
+            raise ValueError("data_root: an exported file names none, give one (--data ROOT)")
+        if not Path(str(root)).is_dir():
+            raise FileNotFoundError(f"{root}: no such data root")
         self.dataset = active_host().DATASETS.build(config)
-        self.dataset.data_list.sort()
         if not self.dataset.data_list:
-            raise FileNotFoundError(f"{self.place}: no scans there")
+            raise FileNotFoundError(
+                f"{self.place}: no scans there, expected the layout of {config['type']}"
+            )
+        if isinstance(self.dataset.data_list[0], str):  # else in the order of an index file
+            self.dataset.data_list.sort()
         if limit is not None and limit < len(self.dataset.data_list):
             pick = np.linspace(0, len(self.dataset.data_list) - 1, limit).round().astype(int)
             self.dataset.data_list = [self.dataset.data_list[index] for index in pick]
