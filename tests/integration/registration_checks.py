@@ -122,15 +122,16 @@ class Recorder(torch.nn.Module):
 
 
 def loading(probe: object, backbone: dict, weight: str) -> dict:
-    """Load a pretrained backbone into a segmentor through the hook of the probe's config."""
+    """Load a pretrained backbone into a segmentor of the host through a hook of the host."""
     from pointcept.engines.hooks.builder import build_hooks
     from pointcept.models.builder import build_model
 
-    model = dict(probe.model, backbone=backbone)
+    model = dict(probe.model, type="DefaultSegmentorV2", backbone=backbone)
     if backbone["type"].startswith("SpUNet"):
         model["backbone_out_channels"] = backbone["channels"][-1]
     recorder = Recorder(build_model(model))
-    (hook,) = build_hooks([probe.hooks[0]])
+    names = dict(keywords="module.student.backbone", replacement="module.backbone")
+    (hook,) = build_hooks([dict(type="CheckpointLoader", **names)])
     logger = SimpleNamespace(info=lambda text: None)
     hook.trainer = SimpleNamespace(
         cfg=SimpleNamespace(weight=weight, resume=False), model=recorder, logger=logger
