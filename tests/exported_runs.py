@@ -33,12 +33,16 @@ def make_run(root: Path, backbone: dict, data: Path | None = None, **changes) ->
     if backbone.get("mask_token"):
         model["student_input"] = "mask_token"
     config.model = model
+    config.dump(str(root / "config.py"))
     torch.manual_seed(0)
     built = active_host().build_model(config.model)
     with torch.no_grad():
-        for buffer in built.buffers():
+        for name, buffer in built.named_buffers():
             if buffer.is_floating_point():
-                buffer.uniform_(0.5, 1.5)
+                buffer.uniform_(*((-0.1, 0.1) if name.endswith("mean") else (0.5, 1.5)))
+        for parameter in built.parameters():
+            if parameter.ndim == 5:  # else little of the input gets through SpUNet
+                parameter.mul_(5)
         for parameter in built.teacher.parameters():
             parameter.mul_(1.1)
     path = root / "model" / "model_last.pth"
