@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dos_plugin.checkpoint_file import Branch, branches_of, check_ours, read_checkpoint
-from dos_plugin.features import Scan, ScanSource, extract
+from dos_plugin.features import Scan, ScanSource, default_splits, extract
 from dos_plugin.probe import LabelledFeatures, ProbeSettings, Scores, knn_probe, linear_probe
 from dos_plugin.runs import Run, active_host, load_backbone, open_run, random_backbone
 
@@ -210,8 +210,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--data", help="data root; default: the one the run was trained on")
-    parser.add_argument("--train-split", default="train", help="scans to train the probe on")
-    parser.add_argument("--val-split", default="val", help="scans to score it on")
+    parser.add_argument("--train-split", help="to train on; default: train (Waymo: training)")
+    parser.add_argument("--val-split", help="to score it on; default: val (Waymo: validation)")
     parser.add_argument("--train-scans", type=int, default=40, help="at most that many scans")
     parser.add_argument("--val-scans", type=int, default=20, help="at most that many scans")
     parser.add_argument("--seeds", type=int, default=3, help="number of probe seeds")
@@ -242,8 +242,9 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(
         ProbeSettings(), seeds=tuple(range(args.seeds)), steps=args.steps, balance=args.balance
     )
-    train = ScanSource(found, args.data, args.train_split, args.train_scans)
-    val = ScanSource(found, args.data, args.val_split, args.val_scans)
+    splits = default_splits(found, args.data)
+    train = ScanSource(found, args.data, args.train_split or splits[0], args.train_scans)
+    val = ScanSource(found, args.data, args.val_split or splits[1], args.val_scans)
     print(f"{len(train)} scans of {train.place} to train, {len(val)} of {val.place} to score")
     result = probe_run(
         found,

@@ -127,6 +127,12 @@ def dataset_config(config: Mapping[str, Any], data_root: str | Path | None = Non
     return found
 
 
+def default_splits(run: Run, data_root: str | Path | None = None) -> tuple[str, str]:
+    """Names of the splits to train a probe on and to score it on, as the data set has them."""
+    waymo = dataset_config(run.config, data_root).get("type") == "WaymoDataset"
+    return ("training", "validation") if waymo else ("train", "val")
+
+
 class ScanSource:
     """The scans of one split, prepared as the config of a run asks.
 

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from dos_plugin.features import ScanSource, extract, feature_keys, scan_transform
+from dos_plugin.features import (
+    ScanSource,
+    default_splits,
+    extract,
+    feature_keys,
+    scan_transform,
+)
 from dos_plugin.runs import (
+    Run,
     active_host,
     build_backbone,
     load_backbone,
@@ -13,6 +20,8 @@ from dos_plugin.runs import (
     random_backbone,
     read_state,
 )
+from dos_plugin.shipped import configs_dir
+from tests.dataset_layouts import WRITERS
 from tests.tiny_run import GRID, write_config, write_run, write_scans
 
 
@@ -225,3 +234,25 @@ def test_missing_runs_and_scans_are_named(run, tmp_path):
     (tmp_path / "bad/scan-0/strength.npy").unlink()
     with pytest.raises((ValueError, KeyError), match="strength"):
         ScanSource(run, tmp_path, "bad")[0]
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "semantic-kitti", "waymo", "scannet", "outdoor"])
+def test_scans_of_the_shipped_configs(name, tmp_path):
+    """Of several data sets, the one whose root is given; else the first."""
+    config = active_host().Config.fromfile(
+        str(configs_dir() / f"pretrain-dos-v1m1-0-{name}.py"),
+    )
+    found = Run(config, tmp_path / "config.py", None)
+    parts = config.data.train.get("datasets") or [config.data.train]
+    for part in parts:
+        root = tmp_path / str(part.data_root)
+        WRITERS[str(part.data_root)](root)
+        part.data_root = str(root)
+    for part in parts:
+        for split in default_splits(found, part.data_root):
+            source = ScanSource(found, part.data_root, split, limit=2)
+            assert source.place == f"{part.data_root}/{split}" and len(source) == 2
+            scan = source[0]
+            assert scan.feat.shape == (len(scan.coord), config.model.backbone.in_channels)
+            assert scan.segment.max() >= 0
+    assert ScanSource(found).place.startswith(parts[0].data_root)
