@@ -29,15 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # run by `-m dos_plugin.cpu`, to
 import common
 from dos_plugin.cpu.checkout import find_pointcept
 from dos_plugin.scenes.sensor import Sensor, generate_scan
+from views import AUGMENTATIONS, LOCAL_SCALE, SCALE
 
-AUGMENTATIONS = [  # those of configs/dos/_base_/lidar.py
-    dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
-    dict(type="RandomRotate", angle=[-1 / 128, 1 / 128], axis="x", center=[0, 0, 0], p=0.8),
-    dict(type="RandomRotate", angle=[-1 / 128, 1 / 128], axis="y", center=[0, 0, 0], p=0.8),
-    dict(type="RandomScale", scale=[0.9, 1.1]),
-    dict(type="RandomFlip", p=0.5),
-    dict(type="RandomJitter", sigma=0.005, clip=0.02),
-]
 FEATURES = ("coord", "strength")
 WIDTHS = {  # channels and depths of the stages
     "paper": ((48, 96, 192, 384, 512), (3, 3, 3, 12, 3)),
@@ -117,7 +110,7 @@ def dos_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, 
         dict(
             type="TwoViews",
             view_keys=("coord", "strength", "point_id"),
-            view_scale=(0.4, 1.0),
+            view_scale=SCALE,
             max_size=args.max_size,
             view_transform=[*AUGMENTATIONS, grid | dict(return_grid_coord=True)],
         ),
@@ -169,9 +162,9 @@ def sonata_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Modul
             type="MultiViewGenerator",
             view_keys=("coord", "origin_coord", "strength"),
             global_view_num=2,
-            global_view_scale=(0.4, 1.0),
+            global_view_scale=SCALE,
             local_view_num=4,
-            local_view_scale=(0.1, 0.4),
+            local_view_scale=LOCAL_SCALE,
             global_transform=AUGMENTATIONS,
             local_transform=AUGMENTATIONS,
             max_size=args.max_size,
