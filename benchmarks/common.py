@@ -27,8 +27,8 @@ median = statistics.median
 
 
 def parser(description: str | None, repeats: int = 7, warmup: int = 1) -> argparse.ArgumentParser:
-    """Options that every benchmark has: ``--json``, ``--repeats``, ``--warmup``, ``--seed``,
-    ``--device``.
+    """Options that the benchmarks have: ``--json``, ``--repeats``, ``--warmup``, ``--seed``,
+    ``--device``, ``--precision`` (taken at once).
 
     Args:
         description: The script's docstring.
@@ -44,7 +44,20 @@ def parser(description: str | None, repeats: int = 7, warmup: int = 1) -> argpar
     options.add_argument("--seed", type=int, default=0, help="default %(default)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options.add_argument("--device", default=device, help="default here: %(default)s")
+    options.add_argument(
+        "--precision",
+        choices=("highest", "high"),
+        default="highest",
+        help="of float32 products on a GPU, see torch.set_float32_matmul_precision: high allows "
+        "TF32, and with triton the fused loss; default %(default)s",
+        type=_set_precision,
+    )
     return options
+
+
+def _set_precision(precision: str) -> str:
+    torch.set_float32_matmul_precision(precision)
+    return precision
 
 
 def machine() -> dict[str, Any]:
@@ -90,9 +103,10 @@ def _commit() -> str | None:
 
 
 def synchronize() -> None:
-    """Wait for the GPU, where this process uses one."""
+    """Wait for the GPUs, where this process uses one."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -146,11 +160,13 @@ def extra_peak_memory(
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_measure, work, prepare, device, torch.get_num_threads()).result()
+        settings = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        return pool.submit(_measure, work, prepare, device, *settings).result()
 
 
-def _measure(work: Callable, prepare: Callable, device: str, threads: int) -> int:
+def _measure(work: Callable, prepare: Callable, device: str, threads: int, precision: str) -> int:
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
     inputs = prepare()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

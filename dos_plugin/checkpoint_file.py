@@ -17,9 +17,25 @@ Kind = Literal["DOS pretraining", "other pretraining", "segmentation run", "expo
 # The key of an exported file under which it says what it is, see dos_plugin.export.
 META = "dos_plugin"
 
-# The host's trainer saves its best metric as a NumPy number.
-_NUMPY: list[Any] = [np.float64(0).__reduce__()[0], np.dtype]
-_NUMPY += [type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)]
+
+def _numpy_scalar(module: str) -> Any:
+    """NumPy's maker of scalars under the name of a module, for torch's list of harmless names."""
+    make: Any = np.float64(0).__reduce__()[0]
+
+    def scalar(dtype: Any, data: Any) -> Any:
+        return make(dtype, data)
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
+# The host saves its best metric and weight decays as NumPy numbers, by NumPy 1's or 2's name.
+_NUMPY: list[Any] = [
+    np.dtype,
+    *(_numpy_scalar(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)),
+]
+torch.serialization.add_safe_globals(_NUMPY)
 
 
 def load_file(path: str | Path) -> Any:
@@ -31,7 +47,6 @@ def load_file(path: str | Path) -> Any:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file, expected a checkpoint")
-    torch.serialization.add_safe_globals(_NUMPY)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in any way

@@ -91,6 +91,8 @@ def backbone_config(config: Mapping[str, Any], branch: Branch) -> dict[str, Any]
 
 def inputs(run: Run, backbone: Mapping[str, Any]) -> dict[str, Any]:
     """What a backbone is fed with, and as much of its run's config as feeding it takes."""
+    if "in_channels" not in backbone:
+        raise ValueError(f"model.backbone.in_channels is missing in {run.config_path}")
     data = dataset_config(run.config)
     transform, keys = scan_transform(data["transform"]), feature_keys(data["transform"])
     collect = dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=keys)

@@ -50,8 +50,11 @@ def _nuscenes(root: Path) -> Layout | None:
         try:
             with open(path, "rb") as file:
                 infos[str(path.relative_to(root))] = pickle.load(file)
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"{path}: cannot be read as an info file ({error})") from error
+        except (pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: cannot be read as an info file ({error}); if it holds objects of another "
+                "version of NumPy, run this in the environment that wrote it"
+            ) from error
         entries = infos[str(path.relative_to(root))]
         if not all(isinstance(entry, dict) and "lidar_token" in entry for entry in entries):
             raise ValueError(f"{path}: expected a list of dicts with 'lidar_token'")
@@ -170,7 +173,9 @@ def write_split(
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         partial.mkdir(parents=True)
-        _link(root.resolve(), partial.resolve(), omitted | own | {RECORD, *layout.infos})
+        _link(
+            root.resolve(), partial.resolve(), omitted | own | {RECORD, partial.name, *layout.infos}
+        )
         for name, entries in layout.infos.items():
             entries = [entry for entry in entries if entry["lidar_token"] in kept]
             (partial / name).write_bytes(pickle.dumps(entries))

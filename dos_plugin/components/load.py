@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dos_plugin.checkpoint_file import branch_state, read_state
 from dos_plugin.host import HOST
-from dos_plugin.runs import branch_state, read_state
 
 BACKBONE = "backbone."
 BRANCHES = ("student", "teacher")
@@ -19,7 +19,7 @@ class PretrainedLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
     The file may be a DOS pretraining, of which the backbone is taken, or a segmentation run, of
     which everything is. With ``cfg.resume`` it hands over to the host's own loader, having checked
     that the file is of such a run. Without a weight it says that training starts from random
-    weights; there is no other way for that to happen:
+    weights; there is no other way for that to happen.
 
     Args:
         branch: Which network of a pretraining: ``"student"`` or ``"teacher"``.

@@ -83,5 +83,5 @@ def regression_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _mean_over_ranks(total: Tensor, count: int) -> Tensor:
-    points = all_reduce_sum(torch.tensor(float(count), device=total.device))
+    points = all_reduce_sum(torch.full((), float(count), device=total.device))
     return total * (world_size() / points.clamp_min(1))

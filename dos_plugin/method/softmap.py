@@ -61,6 +61,7 @@ def softmap_loss(
     with torch.autocast(student.device.type, enabled=False):
         # Converted here, so that the gradients of several clouds are added before any rounding.
         weight = student_prototypes.to(torch.promote_types(student.dtype, torch.float32))
+        sets = _sets(student, teacher, sinkhorn, offset)
         losses = [
             _SoftmapKL.apply(
                 points,
@@ -70,14 +71,14 @@ def softmap_loss(
                 student_temp,
                 block_size,
             )
-            for points, targets in _sets(student, teacher, sinkhorn, offset)
+            for points, targets in sets
         ]
         if not losses:  # no cloud on this rank: a zero with a graph, of nothing that can overflow
             losses = [student[:0].to(weight.dtype).sum() + weight[:0].sum()]
         total = torch.stack(losses).sum()
         if sinkhorn.scope == "cloud":  # mean over the clouds of all ranks
-            filled = sum(len(points) > 0 for points, _ in _sets(student, teacher, sinkhorn, offset))
-            count = all_reduce_sum(torch.tensor(float(filled), device=student.device))
+            filled = float(sum(len(points) > 0 for points, _ in sets))
+            count = all_reduce_sum(torch.full((), filled, device=student.device))
             total = total * (world_size() / count.clamp_min(1))
         return total
 

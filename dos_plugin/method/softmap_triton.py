@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .blocks import matmul_precision
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 # Major ones. For 10 triton 3.7 takes TF32 for "ieee" where features have half precision.
@@ -165,7 +167,7 @@ def _operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Te
 
 def _sizes(feat: Tensor, weight: Tensor, tiles: dict[str, dict[str, int]]) -> dict:
     """The arguments that all kernels share, and how to launch them."""
-    precision = PRECISION[torch.get_float32_matmul_precision()]
+    precision = PRECISION[matmul_precision()]
     sizes = {"N": len(feat), "K": len(weight), "D": feat.shape[1], "PRECISION": precision}
     return {**sizes, **tiles[precision], "num_warps": 8, "num_stages": 3}
 

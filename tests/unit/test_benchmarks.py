@@ -18,7 +18,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import common  # noqa: E402
+import loss  # noqa: E402
 import matching  # noqa: E402
+import sinkhorn  # noqa: E402
 import views  # noqa: E402
 
 MB = 2**20
@@ -205,3 +207,21 @@ SIDES = ("ids (ours)", "k-d tree")
 def pairs(*rows: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     here, there = torch.tensor(rows).T
     return here, there
+
+
+def test_loss(monkeypatch, tmp_path):
+    sizes = "--sizes", "200", "400", "--prototypes", "16", "--more-prototypes", "32"
+    report = run(loss, monkeypatch, tmp_path, *sizes, "--no-compile", "--repeats", "1")
+    assert {"max_rel_error", "exponent_n", "exponent_k"} <= set(report["summary"])
+    assert report["summary"]["max_rel_error"] < 1e-5
+    assert [(row["n"], row["k"]) for row in report["rows"]] == [(200, 16), (400, 16), (400, 32)]
+    assert {"dense_s", "ours_s", "floor_s", "dense_mb", "ours_mb"} <= set(report["rows"][0])
+
+
+def test_sinkhorn(monkeypatch, tmp_path):
+    sizes = "--points", "300", "--prototypes", "16", "--iterations", "3", "--ranks", "2"
+    report = run(sinkhorn, monkeypatch, tmp_path, *sizes, "--repeats", "1")
+    assert report["summary"]["max_rel_error"] < 1e-5
+    alone, shared = report["rows"]
+    assert shared["ours_bytes"] == 3 * 16 * 8  # iterations, prototypes, float64
+    assert {"matrix_s", "ours_s", "matrix_mb", "ours_mb"} <= set(alone)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -160,6 +162,20 @@ def test_files_that_cannot_be_read_safely_are_refused(tmp_path):
         inspect(tmp_path / "text.pth")
     with pytest.raises(FileNotFoundError, match=r"none.pth: no such file"):
         inspect(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_numbers_of_either_numpy_are_read(tmp_path, module):
+    """The host saves some; NumPy 1 and 2 name what makes them differently."""
+    here = np.float64(0).__reduce__()[0].__module__
+    torch.save(dict(best_metric_value=np.float64(0.5)), tmp_path / "here.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "here.pth") as source,
+        zipfile.ZipFile(tmp_path / "there.pth", "w") as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(here.encode(), module.encode()))
+    assert load_file(tmp_path / "there.pth") == dict(best_metric_value=0.5)
 
 
 def test_configs_are_read_without_running_them(tmp_path):

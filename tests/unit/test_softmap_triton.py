@@ -231,11 +231,13 @@ class TestKernels:
         for grad, other in zip(grads, torch.autograd.grad(exact, doubles)):
             assert relative_error(grad, other) < 1e-5
 
-    def test_kernels_that_disagree_are_not_used(self, monkeypatch):
+    @pytest.mark.parametrize("factor", [1.1, float("nan")])
+    @pytest.mark.parametrize("name", ["softmax_column_sums", "column_logsumexp"])
+    def test_kernels_that_disagree_are_not_used(self, monkeypatch, name, factor):
         device = torch.device(DEVICE)
         assert blocks._kernels.__wrapped__(device) is softmap_triton
-        right = softmap_triton.column_logsumexp
-        monkeypatch.setattr(softmap_triton, "column_logsumexp", lambda *args: 1.1 * right(*args))
+        right = getattr(softmap_triton, name)
+        monkeypatch.setattr(softmap_triton, name, lambda *args: factor * right(*args))
         with pytest.warns(UserWarning, match="no fused loss on .* off by"):
             assert blocks._kernels.__wrapped__(device) is None
 
@@ -249,6 +251,15 @@ def test_the_plain_passes_run_where_the_kernels_would_not_pay(monkeypatch):
     assert blocks._fused(SimpleNamespace(device=feat.device, dtype=torch.float64)) is None
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
     assert blocks._fused(feat) is None
+
+    def refuse():
+        raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    for precision, pays in (("ieee", False), ("tf32", True)):
+        settings = SimpleNamespace(fp32_precision=precision)
+        monkeypatch.setattr(torch.backends.cuda, "matmul", settings)
+        assert (blocks._fused(feat) is not None) == pays
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter is on in this process already")

@@ -145,6 +145,15 @@ def test_out_elsewhere(tmp_path, monkeypatch, capsys):
     assert "data = dict(train=dict(data_root='mine/half'))" in told
 
 
+def test_out_in_the_root_holds_the_root_and_not_itself(tmp_path):
+    write_scannet(tmp_path, 8)
+    out = write_split(tmp_path, 0.5, out=tmp_path / "half").out
+    assert {path.name for path in out.iterdir()} == {"train", "val", "test", "split.json"} & {
+        "split.json",
+        *(path.name for path in tmp_path.iterdir()),
+    }
+
+
 def test_out_must_be_free_and_outside_the_data(tmp_path):
     write_scannet(tmp_path, 8)
     (tmp_path / "other").mkdir()
