@@ -1,8 +1,9 @@
 """The softmap loss: dense, dense under torch.compile, and in blocks; forward and backward.
 
 Time, extra peak memory, and the largest deviation of loss and gradients from the dense result in
-float64, relative to the largest entry. The floor is the time of the four matrix products that the
-loss cannot do without (two of logits, two of gradients), in this library's fastest product.
+float64, relative to the largest entry; at the first size also that of inputs rounded to bf16 or
+TF32, all else exact. The floor is the time of the four matrix products that the loss cannot do
+without (two of logits, two of gradients), in this library's product; floor_mkl in torch's own.
 """
 
 import functools
@@ -70,15 +71,22 @@ def deviation(values: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     )
 
 
-def products(student: Tensor, prototypes: Tensor, rows: int = 512) -> None:
+def products(linear: Callable, student: Tensor, prototypes: Tensor, rows: int = 512) -> None:
     """Four matrix products of N x K x D, block by block."""
     columns = prototypes.T.contiguous()
     for start in range(0, len(student), rows):
         block = student[start : start + rows]
-        _linear(block, prototypes)
-        logits = _linear(block, prototypes)
-        _linear(logits, columns)
-        _linear(block.T, logits.T)
+        linear(block, prototypes)
+        logits = linear(block, prototypes)
+        linear(logits, columns)
+        linear(block.T, logits.T)
+
+
+def rounded(value: Tensor, bits: int) -> Tensor:
+    """A leaf with values of so many binary digits, float64."""
+    mantissa, exponent = torch.frexp(value.detach().double())
+    mantissa = torch.round(mantissa * 2**bits) / 2**bits
+    return torch.ldexp(mantissa, exponent).requires_grad_()
 
 
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float | None:
@@ -102,7 +110,8 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
     work: dict[str, Callable] = {
         name: functools.partial(step, loss, *inputs) for name, loss in sides.items()
     }
-    work["floor"] = functools.partial(products, student, prototypes)
+    for name, linear in (("floor", _linear), ("floor_mkl", torch.nn.functional.linear)):
+        work[name] = functools.partial(products, linear, student, prototypes)
     times = common.alternate(work, args.repeats, args.warmup)
     row: dict[str, Any] = {"n": n, "k": k}
     row |= {f"{name}_s": common.median(times[name]) for name in times}
@@ -114,6 +123,10 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
         exact_inputs = [value.detach().double().requires_grad_() for value in inputs]
         exact = step(plain_loss, *exact_inputs)
         row["ours_error"] = deviation(step(our_loss, *inputs), exact)
+        if n == args.sizes[0]:
+            for name, bits in (("bf16", 8), ("tf32", 11)):
+                values = step(plain_loss, *(rounded(value, bits) for value in inputs))
+                row[f"{name}_error"] = deviation(values, exact)
         if dense:
             row["dense_error"] = deviation(step(plain_loss, *inputs), exact)
     print(", ".join(f"{key} {common._cell(value)}" for key, value in row.items()), flush=True)
