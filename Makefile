@@ -15,7 +15,7 @@ demo: .venv/.done  ## pretrain on synthetic streets, probe, report: exp/dos/demo
 	$(BIN)/dos-plugin demo
 
 test: .venv/.done lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.done
 	$(BIN)/ruff check .
