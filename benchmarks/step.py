@@ -2,16 +2,18 @@
 
 Same host, backbone (PT-v3m2), scenes, grid, augmentations, size of the global views, head, number
 of prototypes and optimizer. Sonata has its two global and four local views a scene, mask ratio 0.7
-and its own number of losses. A step is forward, backward, gradient clipping, optimizer and EMA;
-its parts are timed inside DOS's own methods and Sonata's own modules. Peak memory is what a step
-needs on top of a model that has trained for a step already. Without CUDA the host runs through
-`python -m dos_plugin.cpu`, with plain attention.
+and its own number of losses. Crops are random and differ in density, so steps go over several
+batches (`--repeats`), each once, and times are means. A step is forward, backward, gradient
+clipping, optimizer and EMA; its parts are timed inside DOS's own methods and Sonata's own modules.
+Peak memory is what a step on the first batch needs on top of a model that has trained for a step
+already. Without CUDA the host runs through `python -m dos_plugin.cpu`, with plain attention.
 """
 
 import argparse
 import functools
 import os
 import random
+import statistics
 import sys
 import time
 from collections import defaultdict
@@ -99,8 +101,13 @@ def make_batch(transforms: list[dict], seed: int, columns: int, scenes: int, dev
     return {key: v.to(device) if torch.is_tensor(v) else v for key, v in batch.items()}
 
 
-def dos_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, dict, Callable]:
-    """DOS's model, batch and what follows the optimizer."""
+def _batches(transforms: list[dict], args: Any, columns: int) -> list[dict]:
+    seeds = range(args.seed, args.seed + args.repeats)
+    return [make_batch(transforms, seed, columns, args.scenes, args.device) for seed in seeds]
+
+
+def dos_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, list, Callable]:
+    """DOS's model, batches and what follows the optimizer."""
     from dos_plugin.host import HOST
 
     grid = dict(type="GridSample", grid_size=args.grid_size, mode="train")
@@ -147,12 +154,11 @@ def dos_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, 
         model, "embed", lambda branch, *_: "teacher" if branch is model.teacher else "student"
     )
     stopwatch.watch(model, "_loss", lambda *_: "loss")
-    batch = make_batch(transforms, args.seed, columns, args.scenes, args.device)
-    return model, batch, model.after_optimizer_step
+    return model, _batches(transforms, args, columns), model.after_optimizer_step
 
 
-def sonata_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, dict, Callable]:
-    """Sonata's model, batch and what follows the optimizer."""
+def sonata_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Module, list, Callable]:
+    """Sonata's model, batches and what follows the optimizer."""
     from dos_plugin.host import HOST
 
     transforms = [
@@ -205,8 +211,7 @@ def sonata_side(args: Any, stopwatch: Stopwatch, columns: int) -> tuple[nn.Modul
     for branch in ("teacher", "student"):
         for module in getattr(model, branch).values():
             stopwatch.watch(module, "forward", lambda *_, name=branch: name)
-    batch = make_batch(transforms, args.seed, columns, args.scenes, args.device)
-    return model, batch, model.after_step
+    return model, _batches(transforms, args, columns), model.after_step
 
 
 SIDES = {"dos": dos_side, "sonata": sonata_side}
@@ -221,7 +226,8 @@ class Step:
 
         torch.manual_seed(args.seed)
         self.stopwatch = Stopwatch()
-        self.model, self.batch, self.update = SIDES[side](args, self.stopwatch, columns)
+        self.model, self.batches, self.update = SIDES[side](args, self.stopwatch, columns)
+        self.steps = 0
         self.model.to(args.device).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.args = args
@@ -234,7 +240,8 @@ class Step:
             part("forward"),
             torch.autocast(self.args.device.split(":")[0], enabled=amp, dtype=dtype),
         ):
-            loss = self.model(self.batch)["loss"]
+            loss = self.model(self.batches[self.steps % len(self.batches)])["loss"]
+        self.steps += 1
         with part("backward"):
             self.optimizer.zero_grad()
             loss.backward()
@@ -246,18 +253,18 @@ class Step:
 
     @property
     def points(self) -> int:
-        """Points of all views of the batch."""
-        return sum(len(v) for k, v in self.batch.items() if k.endswith(("1_coord", "2_coord"))) or (
-            len(self.batch["global_coord"]) + len(self.batch["local_coord"])
-        )
+        """Points of all views of a batch, on average."""
+        views = ("view1", "view2", "global", "local")
+        sizes = [len(b.get(f"{view}_coord", ())) for b in self.batches for view in views]
+        return sum(sizes) // len(self.batches)
 
 
 def prepared(side: str, args: Any) -> Sequence[Step]:
     """A side after a step on a thin batch, which makes gradients and optimizer states."""
     step = Step(side, args, columns=args.columns)
-    full, step.batch = step.batch, SIDES[side](args, Stopwatch(), args.columns // 8)[1]
+    full, step.batches = step.batches, SIDES[side](args, Stopwatch(), args.columns // 8)[1][:1]
     step()
-    step.batch = full
+    step.batches, step.steps = full, 0
     return [step]
 
 
@@ -304,6 +311,7 @@ def main() -> None:
         for _ in range(args.warmup):
             step()
         step.stopwatch.seconds.clear()
+        step.steps = 0
     times = common.alternate(steps, args.repeats, warmup=0)
     rows = []
     for side, step in steps.items():
@@ -314,7 +322,7 @@ def main() -> None:
             {
                 "side": side,
                 "points": step.points,
-                "step_s": common.median(times[side]),
+                "step_s": statistics.mean(times[side]),
                 "teacher_s": seconds["teacher"],
                 "student_s": seconds["student"],
                 "loss_s": seconds.get("loss"),
