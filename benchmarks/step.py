@@ -262,7 +262,7 @@ class Step:
 def prepared(side: str, args: Any) -> Sequence[Step]:
     """A side after a step on a thin batch, which makes gradients and optimizer states."""
     step = Step(side, args, columns=args.columns)
-    full, step.batches = step.batches, SIDES[side](args, Stopwatch(), args.columns // 8)[1][:1]
+    full, step.batches = step.batches[:1], SIDES[side](args, Stopwatch(), args.columns // 8)[1][:1]
     step()
     step.batches, step.steps = full, 0
     return [step]
@@ -313,9 +313,9 @@ def main() -> None:
         step.stopwatch.seconds.clear()
         step.steps = 0
     times = common.alternate(steps, args.repeats, warmup=0)
-    rows = []
-    for side, step in steps.items():
-        memory = common.extra_peak_memory(run, functools.partial(prepared, side, args), args.device)
+    rows: list[dict[str, Any]] = []
+    for side in SIDES:
+        step = steps.pop(side)  # both models and their activations would take up the memory below
         seconds = {key: value / args.repeats for key, value in step.stopwatch.seconds.items()}
         inner = sum(seconds.get(key, 0.0) for key in ("teacher", "student", "loss"))
         rows.append(
@@ -330,9 +330,12 @@ def main() -> None:
                 "backward_s": seconds["backward"],
                 "optimizer_s": seconds["optimizer"],
                 "ema_s": seconds["ema"],
-                "memory_mb": memory / 2**20,
             }
         )
+    del step
+    for row in rows:
+        prepare = functools.partial(prepared, row["side"], args)
+        row["memory_mb"] = common.extra_peak_memory(run, prepare, args.device) / 2**20
     common.print_table(
         [dict(zip(("part", *SIDES), (key, *(row[key] for row in rows)))) for key in rows[0]]
     )
