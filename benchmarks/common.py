@@ -211,6 +211,11 @@ def _sampled_peak(work: Callable, inputs: Sequence) -> int:
     return max(peak, _status("VmRSS")) - before
 
 
+def ratio(ours: float, other: float) -> float | None:
+    """``ours / other``; None where the other side was too small to measure."""
+    return ours / other if other else None
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows below the keys of the first one, numbers to the right."""
     columns = list(rows[0])

@@ -163,7 +163,7 @@ def main() -> None:
         if "dense_s" in row:
             label = f"{row['n'] // 1000}k"
             summary[f"time_ratio_{label}"] = row["ours_s"] / row["dense_s"]
-            summary[f"memory_ratio_{label}"] = row["ours_mb"] / row["dense_mb"]
+            summary[f"memory_ratio_{label}"] = common.ratio(row["ours_mb"], row["dense_mb"])
     print()
     common.print_table([*rows, *more])
     print()

@@ -156,10 +156,11 @@ def main() -> None:
     if shared:
         print("\nseveral ranks, one thread each")
         common.print_table(shared)
-    summary = {f"time_ratio_{row['iterations']}": row["ours_s"] / row["matrix_s"] for row in alone}
-    summary |= {
-        f"memory_ratio_{row['iterations']}": row["ours_mb"] / row["matrix_mb"] for row in alone
-    }
+    summary = {}
+    for row in alone:
+        for quantity, unit in (("time", "s"), ("memory", "mb")):
+            ratio = common.ratio(row[f"ours_{unit}"], row[f"matrix_{unit}"])
+            summary[f"{quantity}_ratio_{row['iterations']}"] = ratio
     summary["max_rel_error"] = max(row["error"] for row in alone)
     common.write_json(args.json, [*alone, *shared], summary)
 

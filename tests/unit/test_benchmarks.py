@@ -43,6 +43,10 @@ class TestCommon:
         extra = common.extra_peak_memory(work, prepare)
         assert 58 * MB < extra < 66 * MB
 
+    def test_no_ratio_to_what_was_too_small_to_measure(self):
+        assert common.ratio(1.5, 3.0) == 0.5
+        assert common.ratio(1.5, 0.0) is None
+
     def test_table_and_json(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "x.py"), "--seed", "1"])
         rows = [{"side": "ours", "s": 0.123456, "n": 10}, {"side": "other", "s": None, "n": 9}]
