@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from dos_plugin.features import Scan, extract
 from dos_plugin.method import ProjectionHead, ZipfSinkhorn
-from dos_plugin.method.blocks import Logits, softmax_column_sums
+from dos_plugin.method.blocks import Logits
+from dos_plugin.method.health import (
+    assigned_mass,
+    effective_number,
+    kl_divergence,
+    own_mass,
+)
 from dos_plugin.runs import Run, branch_state, frozen, load_backbone, load_strictly, read_state
 
 
@@ -127,11 +133,10 @@ def measure_usage(projector: Projector, scans: Sequence[Scan], rows: int = 20_00
     feat = torch.cat(parts)
     logits = Logits(feat, projector.prototypes, projector.temp)
     scaling = projector.sinkhorn.scaling(logits)
-    own = softmax_column_sums(logits, torch.zeros(len(projector.prototypes))) / len(feat)
     return Usage(
         prior=projector.sinkhorn.prior(len(projector.prototypes)),
-        own=own,
-        assigned=scaling.log_column.exp() / len(feat),
+        own=own_mass(logits),
+        assigned=assigned_mass(scaling, len(feat)),
         feat_std=feat.std(dim=0),
         scaling_bias=scaling.bias,
     )
@@ -141,13 +146,3 @@ def strongest_prototype(projector: Projector, scan: Scan, bias: Tensor) -> Tenso
     """(N,) prototype with the largest assigned share at every voxel."""
     cosine = projector.project(scan) @ projector.prototypes.T
     return (cosine / projector.temp + bias).argmax(1)
-
-
-def kl_divergence(mass: Tensor, prior: Tensor) -> float:
-    """KL(mass || prior) in nats, of two distributions over prototypes."""
-    return float(torch.special.xlogy(mass, mass / prior).double().sum())
-
-
-def effective_number(mass: Tensor) -> float:
-    """exp(entropy): K for even use, 1 if one prototype has it all."""
-    return float((-torch.special.xlogy(mass, mass)).double().sum().exp())

@@ -156,6 +156,7 @@ hooks = [
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=None),
+    dict(type="PrototypeMonitor"),
 ]
 
 train = dict(type="DefaultTrainer")

@@ -5,6 +5,7 @@ from dos_plugin.method import ZipfSinkhorn
 from .load import PretrainedLoader
 from .masking import BlockMask
 from .model import DOS
+from .monitor import PrototypeMonitor
 from .segmentor import Segmentor
 from .views import Height, PointId, TwoViews
 
@@ -17,5 +18,5 @@ COMPONENTS: dict[str, dict[str, type]] = {
         "Height": Height,
         "BlockMask": BlockMask,
     },
-    "HOOKS": {"PretrainedLoader": PretrainedLoader},
+    "HOOKS": {"PretrainedLoader": PretrainedLoader, "PrototypeMonitor": PrototypeMonitor},
 }

@@ -1,6 +1,7 @@
 """DOS-v1m1: pretrains a backbone of the host by distilling observable softmaps."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -105,6 +106,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         ):
             check_temp(name, temp)
         self.backbone_out_channels = backbone_out_channels
+        self.num_prototypes = num_prototypes
         self.up_cast_level = up_cast_level
         self.target = target
         self.student_input = student_input
@@ -134,6 +136,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             module.load_state_dict(self.student[name].state_dict())
         self.teacher.requires_grad_(False)
         self.teacher.eval()
+        self.observer: Callable[..., None] | None = None
         self.step = 0
         self.set_schedules(step=0, total_steps=1)
 
@@ -199,6 +202,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             none = torch.zeros(0, dtype=torch.long, device=anchor.device)
             same_view = cross_view = [(none, none, none)] * 2
 
+        if self.observer is not None:  # a monitor looks at this batch
+            self.observer(student.detach(), teacher, same_view, cross_view, views)
         same, cross = (
             torch.stack([self._loss(student[s], teacher[t], cloud) for s, t, cloud in pairs]).sum()
             for pairs in (same_view, cross_view)

@@ -29,6 +29,7 @@ hooks = [
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=10),
+    dict(type="PrototypeMonitor"),
 ]
 
 train = dict(type="DefaultTrainer")
