@@ -33,6 +33,7 @@ COMMANDS = {
     "export": Command("dos_plugin.export", "the backbone of a checkpoint, for other programs"),
     "inspect": Command("dos_plugin.inspect_cli", "show what is in a checkpoint"),
     "report": Command("dos_plugin.report", "write the HTML report of a run"),
+    "ablate": Command("dos_plugin.ablate", "train and probe a row of configs, several seeds each"),
     "split": Command("dos_plugin.split", "choose a fraction of the training scans, for few labels"),
     "configs": Command("dos_plugin.shipped", "list, locate or install the shipped configs"),
     "doctor": Command("dos_plugin.doctor", "show what is missing here and how to mend it"),

@@ -34,9 +34,10 @@ def install_configs(checkout: str | os.PathLike, copy: bool = False) -> tuple[in
                 "holds tools, configs and the host's package"
             )
     source, folder = configs_dir(), root / "configs" / "dos"
-    files = [*source.glob("[!_]*.py"), *source.glob("_base_/*.py")]
+    files = [*source.glob("[!_]*.py"), *source.glob("*/*.py")]
     pairs = [(file, folder / file.relative_to(source)) for file in sorted(files)]
-    for parent in (folder, folder / "_base_"):
+    folders = sorted({target.parent for _, target in pairs})
+    for parent in folders:
         if parent.exists() and not parent.is_dir():
             raise FileExistsError(f"{parent} is a file, expected a folder or nothing")
     pairs = [(file, target) for file, target in pairs if not _same(file, target)]
@@ -45,7 +46,8 @@ def install_configs(checkout: str | os.PathLike, copy: bool = False) -> tuple[in
         raise FileExistsError(
             f"other files are in the way, move or delete them: {', '.join(in_the_way)}"
         )
-    (folder / "_base_").mkdir(parents=True, exist_ok=True)
+    for parent in folders:
+        parent.mkdir(parents=True, exist_ok=True)
     for file, target in pairs:
         target.unlink(missing_ok=True)  # at most a link that leads nowhere
         if copy:

@@ -6,6 +6,7 @@ depths and views are cut down by options, as on the command line; the data are a
 the layout of each data set.
 """
 
+import ast
 import importlib
 import math
 from pathlib import Path
@@ -15,13 +16,28 @@ import torch
 
 from dos_plugin.components.widths import WIDTHS
 from dos_plugin.host import HOST
-from dos_plugin.shipped import config_path, configs_dir, list_configs
+from dos_plugin.shipped import _bases, config_path, configs_dir, list_configs
 from tests.dataset_layouts import WRITERS
 from tests.tiny_run import write_scans
 
 NAMES = [config.name for config in list_configs()]
 PRETRAINING = [name for name in NAMES if name.startswith("pretrain-")]
 DATASETS = [name for name in PRETRAINING if not name.endswith("-demo")]
+
+# rows of the ablation, and what each changes
+ALPHAS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0, 3.0)
+CLUSTERING = {"model.target": "clustering", "model.sinkhorn.alpha": 0.0}
+TOKENS = {"model.student_input": "mask_token", "model.backbone.mask_token": True}
+ROWS = {
+    "component-0-mask-token": CLUSTERING | TOKENS,
+    "component-1-jitter": CLUSTERING | TOKENS | {"model.mask_jitter": 0.1},
+    "component-2-observable": CLUSTERING,
+    "component-3-regression": {"model.target": "regression"},
+    "component-4-softmap": {"model.sinkhorn.alpha": 0.0},
+    "component-5-zipf": {"model.sinkhorn.alpha": 1.3},
+    **{f"alpha-{a}".replace(".", "p"): {"model.sinkhorn.alpha": a} for a in ALPHAS},
+}
+COMPONENTS = [f"ablation/{name}" for name in ROWS if name.startswith("component")]
 
 # training scenes of the data sets
 SCENES = {
@@ -123,7 +139,7 @@ def build_trainer(name: str, options: dict):
     return train.TRAINERS.build(dict(type=config.train.type, cfg=config))
 
 
-@pytest.mark.parametrize("name", PRETRAINING)
+@pytest.mark.parametrize("name", [*PRETRAINING, *COMPONENTS])
 def test_a_few_steps_on_tiny_scenes(name, data_roots, tmp_path):
     config = load(name)
     options = {
@@ -141,7 +157,7 @@ def test_a_few_steps_on_tiny_scenes(name, data_roots, tmp_path):
     assert all(math.isfinite(value.item()) for value in output.values())
     assert output["loss"].item() > 0
     after = trainer.model.state_dict()
-    for key in ("student.prototypes.weight", "student.head.mlp.0.weight"):
+    for key in {"student.prototypes.weight", "student.head.mlp.0.weight"} & set(before):
         assert not torch.equal(before[key], after[key]), key
     assert all(torch.isfinite(value).all() for value in after.values())
     assert trainer.model.step == trainer.scheduler.last_epoch == steps
@@ -151,6 +167,7 @@ def test_a_few_steps_on_tiny_scenes(name, data_roots, tmp_path):
     for view in ("view1", "view2"):
         assert set(batch) >= {f"{view}_{key}" for key in ("coord", "grid_coord", "offset")}
         assert 0 < batch[f"{view}_visible"].float().mean() < 1
+    assert ("student.prototypes.weight" in before) == ("regression" not in name)
     saved = torch.load(tmp_path / "model/model_last.pth", weights_only=False)
     assert saved["epoch"] == 1 and set(saved["state_dict"]) == set(after)
 
@@ -277,9 +294,27 @@ def test_the_comment_at_the_top_says_what_the_config_does(name):
 
 
 def test_bases_stay_inside():
-    """A config inherits from its own folder alone, so it runs wherever that is copied to."""
+    """Configs inherit from each other alone, so they run wherever the folder is copied to."""
     folder = configs_dir()
     bases = sorted(path.name for path in (folder / "_base_").glob("*.py"))
     assert "runtime.py" in bases and not set(NAMES) & {Path(base).stem for base in bases}
     for path in folder.rglob("*.py"):
-        assert "../" not in path.read_text(), path
+        for base in _bases(ast.parse(path.read_text())):
+            assert folder in (path.parent / base).resolve().parents, path
+
+
+def test_rows_of_the_ablation():
+    """A row is what all rows share but for its own option; and that is the demo but for budget."""
+    folder = configs_dir() / "ablation"
+    assert {path.stem for path in folder.glob("[!_]*.py")} == set(ROWS)
+
+    def values(path, options=None) -> dict:
+        config = HOST.Config.fromfile(str(path))
+        config.merge_from_dict(options or {})
+        return config._cfg_dict.to_dict()
+
+    for name, options in ROWS.items():
+        assert values(folder / f"{name}.py") == values(folder / "_base_.py", options), name
+    shared, demo = values(folder / "_base_.py"), values(config_path("pretrain-dos-v1m1-9-demo"))
+    assert shared["model"].pop("momentum_base") < demo["model"].pop("momentum_base")
+    assert shared["model"] == demo["model"]
