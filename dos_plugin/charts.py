@@ -1,11 +1,11 @@
-"""Charts of a report: training curves, schedules, prototype usage."""
+"""Charts of a report: training curves, monitors, scores, schedules, prototype usage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -17,7 +17,7 @@ import numpy as np
 from dos_plugin.prototypes import Usage
 from dos_plugin.scalars import Curve, smooth
 
-BLUE, ORANGE, GREEN, GREY = "#2563a8", "#d9730d", "#2f8f5b", "#8a8f98"
+BLUE, ORANGE, GREEN, GREY, RED = "#2563a8", "#d9730d", "#2f8f5b", "#8a8f98", "#c0392b"
 
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -36,10 +36,12 @@ STYLE: Any = {
     "figure.dpi": 150,
 }
 
+COLOURS = (BLUE, GREEN, ORANGE, "#8a5fb5", "#b5485d", "#5b7f95")
+
 LOSSES = {
-    "train_batch/loss": ("total", BLUE),
-    "train_batch/same_view_loss": ("same view", GREEN),
-    "train_batch/cross_view_loss": ("other view", ORANGE),
+    "train_batch/loss": "total",
+    "train_batch/same_view_loss": "same view",
+    "train_batch/cross_view_loss": "other view",
 }
 
 SCHEDULES = {
@@ -50,17 +52,28 @@ SCHEDULES = {
 }
 
 
+class Panel(NamedTuple):
+    """One monitor: its title, and a dashed line at its healthy value (or the ``bad`` one)."""
+
+    tag: str
+    title: str
+    reference: float | None = None
+    name: str = "healthy"
+    bad: bool = False
+
+
 def loss_chart(curves: Mapping[str, Curve], path: Path) -> bool:
-    """Draw the losses; False, and no file, if the run logged none."""
-    present = {tag: look for tag, look in LOSSES.items() if tag in curves}
+    """Draw all losses over the batches; False, and no file, if the run logged none."""
+    logged = [tag for tag in sorted(curves) if tag.startswith("train_batch/") and "loss" in tag]
+    present = [tag for tag in LOSSES if tag in logged]
+    present += [tag for tag in logged if tag not in LOSSES]
     if not present:
         return False
     with _figure(path, 7.2, 3.0) as axes:
-        for tag, (name, colour) in present.items():
-            step, value = curves[tag]
-            axes.plot(step, value, color=colour, alpha=0.18, linewidth=0.8)
-            axes.plot(step, smooth(value, _window(value)), color=colour, label=name)
-        axes.set(xlabel="training step", ylabel="loss (nats)", xlim=(0, None))
+        for tag, colour in zip(present, COLOURS):
+            name = LOSSES.get(tag, tag.removeprefix("train_batch/").replace("_", " "))
+            _noisy(axes, curves[tag], colour, name)
+        axes.set(xlabel="batch", ylabel="loss", xlim=(0, None))
         _limit_to_bulk(axes, [curves[tag].value for tag in present])
         axes.legend(ncols=3, loc="upper right")
     return True
@@ -72,12 +85,74 @@ def feature_std_chart(curves: Mapping[str, Curve], isotropic: float, path: Path)
     if curve is None:
         return False
     with _figure(path, 7.2, 2.6) as axes:
-        axes.plot(*curve, color=BLUE, alpha=0.2, linewidth=0.8)
-        axes.plot(curve.step, smooth(curve.value, _window(curve.value)), color=BLUE, label="run")
+        _noisy(axes, curve, BLUE, "run")
         axes.axhline(isotropic, color=GREY, linestyle="--", label="1/√D, evenly spread")
-        axes.axhline(0, color="#c0392b", linewidth=1, label="0, collapsed")
-        axes.set(xlabel="training step", ylabel="standard deviation", xlim=(0, None))
+        axes.axhline(0, color=RED, linewidth=1, label="0, collapsed")
+        axes.set(xlabel="batch", ylabel="standard deviation", xlim=(0, None))
         axes.legend(ncols=3, loc="lower right")
+    return True
+
+
+def monitor_chart(curves: Mapping[str, Curve], panels: Sequence[Panel], path: Path) -> bool:
+    """Draw the monitors as small multiples; False if the run logged none of them."""
+    present = [panel for panel in panels if panel.tag in curves]
+    if not present:
+        return False
+    columns = min(3, len(present))
+    rows = -(-len(present) // columns)
+    with plt.rc_context(STYLE):
+        size = 3.1 * columns, 2.15 * rows
+        figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False)
+        for axes, panel in zip(grid.flat, present):
+            curve = curves[panel.tag]
+            marker = "o" if len(curve.step) < 12 else None
+            axes.plot(*curve, color=BLUE, marker=marker, markersize=3)
+            if panel.reference is not None:
+                colour = RED if panel.bad else GREEN
+                axes.axhline(panel.reference, color=colour, linestyle="--", linewidth=1.2)
+                axes.annotate(
+                    panel.name,
+                    (1, panel.reference),
+                    xycoords=("axes fraction", "data"),
+                    xytext=(0, 3),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=8,
+                    color=colour,
+                )
+            axes.set_title(panel.title, fontsize=9.5, color="#3c4048", loc="left")
+            axes.tick_params(labelsize=8)
+            axes.ticklabel_format(axis="y", useOffset=False)
+            axes.locator_params(nbins=4)
+            axes.margins(y=0.18)
+        for axes in grid.flat[len(present) :]:
+            axes.set_visible(False)
+        figure.supxlabel("optimizer step", fontsize=9, color="#3c4048")
+        _save(figure, path)
+    return True
+
+
+def epoch_chart(curves: Mapping[str, Curve], names: Mapping[str, str], path: Path) -> bool:
+    """Draw scores in percent over the epochs; False if there are no two of any.
+
+    Args:
+        curves: scores in percent.
+        names: label by tag.
+        path: where to.
+    """
+    present = [tag for tag in names if tag in curves and len(curves[tag].step) > 1]
+    if not present:
+        return False
+    with _figure(path, 7.2, 2.8) as axes:
+        for tag, colour in zip(present, COLOURS):
+            step, value = curves[tag]
+            marker = "o" if len(step) < 40 else None
+            look = dict(color=colour, marker=marker, markersize=4, label=names[tag])
+            axes.plot(step, value, **look)
+        axes.set(xlabel="epoch", ylabel="percent", ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.margins(y=0.15)
+        axes.legend(ncols=3, loc="best")
     return True
 
 
@@ -87,8 +162,10 @@ def schedule_chart(curves: Mapping[str, Curve], path: Path) -> bool:
     if not present:
         return False
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(present), figsize=(2.5 * len(present), 1.9))
-        for axes, tag in zip(np.atleast_1d(row), present):
+        figure, row = plt.subplots(1, len(SCHEDULES), figsize=(2.5 * len(SCHEDULES), 1.9))
+        for axes in row[len(present) :]:
+            axes.set_visible(False)
+        for axes, tag in zip(row, present):
             axes.plot(*curves[tag], color=BLUE)
             axes.set_title(SCHEDULES[tag], fontsize=9, color="#3c4048")
             axes.tick_params(labelsize=8)
@@ -126,6 +203,15 @@ def _save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def _noisy(axes: plt.Axes, curve: Curve, colour: str, name: str) -> None:
+    """A noisy curve, pale, with its moving mean; values that are no number leave a gap."""
+    step, value = curve
+    there = np.isfinite(value)
+    axes.plot(step, value, color=colour, alpha=0.18, linewidth=0.8)
+    mean = smooth(value[there], _window(value))
+    axes.plot(step[there], mean, color=colour, label=name)
 
 
 def _window(value: np.ndarray) -> int:

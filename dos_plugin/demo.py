@@ -311,6 +311,7 @@ def report(plan: Plan, state: State, facts: Any) -> Path:
     """Write the report of the run and its probe."""
     from dos_plugin.compare import class_names
     from dos_plugin.features import ScanSource
+    from dos_plugin.record import read_record
     from dos_plugin.report import write_report
     from dos_plugin.runs import open_run
 
@@ -323,7 +324,7 @@ def report(plan: Plan, state: State, facts: Any) -> Path:
     facts.peak_memory_mb = round(state.content["peak_memory_mb"], 1)
     facts.commands = [shlex.join(["dos-plugin", *sys.argv[1:]]), *facts.commands]
     scans = list(ScanSource(run, plan.data, "val", 8))
-    return write_report(run, scans, facts, class_names(run, plan.data))
+    return write_report(read_record(plan.out), scans, facts, class_names(run, plan.data))
 
 
 def _print_summary(facts: Any, path: Path, seconds: float) -> None:

@@ -1,72 +1,75 @@
-"""The report of a run: ``report.html`` that opens without network, pictures, ``report.json``."""
+"""The report of a run: ``report.html`` that opens without network, pictures, ``report.json``.
+
+It is made of what is there. A run may be unfinished, its files may be damaged or missing, it may be
+one of the host's own: whatever cannot be shown is named in the page and on the console.
+"""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
-import math
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dos_plugin import __version__
-from dos_plugin.compare import (
-    SOURCES,
-    class_names,
-    feature_function,
-    probe_run,
-    raw_inputs,
-)
-from dos_plugin.features import Scan, ScanSource
+from dos_plugin.compare import class_names, feature_function, probe_run, raw_inputs
+from dos_plugin.features import Scan, ScanSource, dataset_config, default_splits
 from dos_plugin.probe import ProbeSettings
 from dos_plugin.prototypes import Projector, Usage, load_projector, measure_usage
-from dos_plugin.runs import Run, open_run, read_state
-from dos_plugin.scalars import read_scalars
+from dos_plugin.record import Missing, Record, problem, read_record
+from dos_plugin.report_charts import draw_charts
+from dos_plugin.report_page import Facts, evidence_of, write_page
+from dos_plugin.runs import Run
+from dos_plugin.verdict import judge
 
-PACKAGES = ("torch", "numpy", "torch-pointcloud", "spconv", "mmengine-lite", "tensorboardX")
+__all__ = ["Facts", "add_arguments", "probe_into", "run", "write_report"]
 
 # Scans over which prototype usage and principal components are measured.
 USAGE_SCANS = 8
 
-
-@dataclass
-class Facts:
-    """What a report says beyond what it can read from the run itself.
-
-    Attributes:
-        probe: result of :func:`dos_plugin.compare.probe_run`, None without labels.
-        probe_settings: settings and scans of the probe, as plain values.
-        commands: commands that made the run, one a line.
-        seconds: wall-clock seconds by phase.
-        peak_memory_mb: largest memory of all processes together, MiB.
-    """
-
-    probe: dict[str, Any] | None = None
-    probe_settings: dict[str, Any] = field(default_factory=dict)
-    commands: Sequence[str] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_memory_mb: float | None = None
+# What is drawn by principal components: source, kind of run it is for, title, what to look for.
+FEATURES = (
+    (
+        "dos",
+        "DOS pretraining",
+        "DOS features",
+        "First three principal components of the student's frozen features as red, green and "
+        "blue. Points of one kind should share a colour wherever they stand: look for ground, "
+        "walls, vegetation and cars.",
+    ),
+    (
+        "segmentor",
+        "segmentation run",
+        "Features of the trained backbone",
+        "First three principal components of the backbone's features as red, green and blue. "
+        "Points of one class should share a colour wherever they stand.",
+    ),
+    (
+        "random",
+        "",
+        "Random weights",
+        "The same for the network with random weights. Expect mostly height and distance; what the "
+        "picture above tells apart beyond this one was learned.",
+    ),
+)
 
 
 def write_report(
-    run: Run,
+    record: Record,
     scans: Sequence[Scan],
     facts: Facts,
     names: Sequence[str] = (),
     picture: int = 0,
     folder: Path | None = None,
 ) -> Path:
-    """Write the report of a finished run.
+    """Write the report of a run out of what there is.
 
     Args:
-        run: the run; needs a checkpoint.
-        scans: scans to measure prototype usage on and to draw.
+        record: the run, as :func:`dos_plugin.record.read_record` found it; what turns out to be
+            missing is added to its list.
+        scans: scans to measure prototype usage on and to draw; may be empty.
         facts: what else to report.
         names: class names.
         picture: index of the scan to draw.
@@ -74,28 +77,23 @@ def write_report(
 
     Returns:
         Path of ``report.html``.
-
-    Raises:
-        FileNotFoundError: if the run has no checkpoint.
-        ValueError: if the checkpoint does not fit the config, or there are no scans.
     """
     started = time.perf_counter()
-    if not scans:
-        raise ValueError("scans: got none, expected at least one to draw")
-    folder = folder or run.folder / "report"
+    folder = folder or record.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    projector = load_projector(run)
-    some = list(scans[:USAGE_SCANS])
-    usage = measure_usage(projector, some) if projector else None
-    drawn = scans[picture % len(scans)]
-    pictures = _draw_pictures(run, drawn, some, projector, usage, names, folder)
-    charts = _draw_charts(run, usage, folder)
+    usage, pictures = None, []
+    if scans and record.run is not None:
+        some = list(scans[:USAGE_SCANS])
+        projector, usage = _usage(record, record.run, some)
+        drawn = scans[picture % len(scans)]
+        pictures = _draw_pictures(record, record.run, drawn, some, projector, usage, names, folder)
+    charts: dict[str, Path] = {}
+    with record.attempt("charts", "all curves", "pip install matplotlib."):
+        charts = draw_charts(record, usage, folder)
     facts.seconds["report"] = time.perf_counter() - started
-    content = _content(run, facts, usage)
-    (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
-    html = _render(content, run, facts, names, drawn, pictures, charts)
-    (folder / "report.html").write_text(html, encoding="utf-8")
-    return folder / "report.html"
+    facts.verdict = judge(evidence_of(record, facts, usage))
+    scan = scans[picture % len(scans)] if scans else None
+    return write_page(record, facts, usage, names, scan, pictures, charts, folder)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,26 +110,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin report``."""
-    found = open_run(args.run, args.config)
-    read_state(found.checkpoint)  # a missing or broken one should not cost a minute of probing
-    root = Path(args.data or found.config.data.train.data_root)
-    split = args.split or ("val" if (root / "val").is_dir() else found.config.data.train.split)
-    names = class_names(found, args.data)
-    scans = list(ScanSource(found, args.data, split, 20))
+    record = read_record(args.run, args.config)
     facts = Facts(commands=[" ".join(["dos-plugin", *sys.argv[1:]])])
-    labelled = any(bool((scan.segment >= 0).any()) for scan in scans)
-    separate = (root / "train").is_dir() and split != "train"
-    if labelled and separate and not args.no_probe:
-        print("probing, which takes about a minute (--no-probe leaves it out)")
-        train = ScanSource(found, args.data, "train", 40)
-        settings = ProbeSettings(seeds=tuple(range(args.seeds)))
-        probe_into(facts, found, train, scans, names, settings, print)
-    elif not args.no_probe:
-        print(
-            "no probe: "
-            + ("it needs a train split and another one" if labelled else "no labels in the scans")
-        )
-    path = write_report(found, scans, facts, names, args.scan, args.out)
+    scans: list[Scan] = []
+    names: list[str] = []
+    if record.run is not None:
+        with record.attempt("class names", "classes by name", "Look at data.names."):
+            names = class_names(record.run, args.data)
+        scans = _read_scans(record, record.run, args)
+        if not args.no_probe:
+            _probe(record, record.run, facts, scans, names, args)
+    path = write_report(record, scans, facts, names, args.scan, args.out)
+    for missing in record.missing:
+        if not missing.optional:
+            print(f"missing: {missing}", file=sys.stderr)
+    if facts.verdict is not None:
+        print(f"{facts.verdict.title}: {' '.join(facts.verdict.reasons)}")
     print(f"report: {path}")
     return 0
 
@@ -159,56 +153,81 @@ def probe_into(
     facts.seconds["probe"] = time.perf_counter() - started
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that decides the figures."""
-    found = {"dos-plugin": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _read_scans(record: Record, run: Run, args: argparse.Namespace) -> list[Scan]:
+    """Scans to draw, as many as can be read; none for a network whose inputs are unknown."""
+    shows = "pictures of a scan, prototypes and the probe"
+    if record.kind == "other pretraining":
+        what = f"scans for {record.model.get('type')}"
+        why = "not tried: how its inputs are made is known for DOS and segmentation runs only"
+        record.missing.append(Missing(what, why, shows, "", optional=True))
+        return []
+    remedy = "Give the root of scans of that kind with --data, and --split where it has others."
+    scans: list[Scan] = []
+    place = "scans"
+    with record.attempt("scans", shows, remedy):
+        data = dataset_config(run.config, args.data)
+        place = str(args.data or data.get("data_root") or "data root")
+        held_out = default_splits(run, args.data)[1]
+        there = (Path(place) / held_out).is_dir()
+        source = ScanSource(run, args.data, args.split or (held_out if there else None), 20)
+        broken: dict[str, str] = {}
+        for index in range(len(source)):
+            try:
+                scans.append(source[index])
+            except Exception as error:  # a damaged file fails in any way
+                broken[str(source.dataset.data_list[index])] = problem(error)
+        for name, why in broken.items():
+            record.missing.append(Missing(name, why, "this scan", "Look at its files."))
+    if scans and not any(bool((scan.segment >= 0).any()) for scan in scans):
+        what, shows = f"labels of the scans in {place}", "the true classes and the probe"
+        remedy = "Label some scans (docs/own-data.md), or give the root of labelled ones (--data)."
+        record.missing.append(Missing(what, "there are none", shows, remedy))
+    return scans
 
 
-def _content(run: Run, facts: Facts, usage: Usage | None) -> dict[str, Any]:
-    """What goes into report.json."""
-    curves = read_scalars(run.folder)
-    loss = curves.get("train_batch/loss")
-    seconds = {name: round(value, 1) for name, value in facts.seconds.items()}
-    content: dict[str, Any] = {
-        "run": str(run.folder),
-        "seed": run.seed,
-        "seconds": {"total": round(sum(facts.seconds.values()), 1)} | seconds,
-        "peak_memory_mb": facts.peak_memory_mb,
-        "versions": versions(),
-        "commands": list(facts.commands),
-        "config": run.config.to_dict() if hasattr(run.config, "to_dict") else dict(run.config),
-    }
-    if facts.probe is not None:
-        content |= {"probe": facts.probe, "probe_settings": facts.probe_settings}
-    if usage is not None:
-        content["prototypes"] = usage.figures()
-    if loss is not None and len(loss.step):
-        content["training"] = {
-            "steps": int(loss.step[-1]),
-            "loss_first": float(loss.value[0]),
-            "loss_last": float(loss.value[-max(1, len(loss.value) // 40) :].mean()),
-        }
-    return _plain(content)
+def _probe(
+    record: Record,
+    run: Run,
+    facts: Facts,
+    scans: Sequence[Scan],
+    names: Sequence[str],
+    args: argparse.Namespace,
+) -> None:
+    """Probe a DOS pretraining, if there is what it takes."""
+    labelled = any(bool((scan.segment >= 0).any()) for scan in scans)
+    if record.kind != "DOS pretraining" or record.checkpoint is None or not labelled:
+        return
+    shows = "what the frozen features know, beside random weights"
+    remedy = "The root of labelled scans (--data) needs a split to train on and another one."
+    with record.attempt("probe", shows, remedy):
+        splits = default_splits(run, args.data)
+        data = dataset_config(run.config, args.data)
+        used = args.split or splits[1]
+        held_out = Path(str(args.data or data.get("data_root"))) / splits[1]
+        if used == splits[0] or not (args.split or held_out.is_dir()):
+            raise ValueError(f"there is no split apart from {splits[0]!r}")
+        print("probing, which takes about a minute (--no-probe leaves it out)")
+        train = ScanSource(run, args.data, splits[0], 40)
+        settings = ProbeSettings(seeds=tuple(range(args.seeds)))
+        probe_into(facts, run, train, scans, names, settings, print)
 
 
-def _plain(value: Any) -> Any:
-    """The value with only what JSON has: NaN and infinities become None, tuples lists."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _usage(
+    record: Record, run: Run, scans: Sequence[Scan]
+) -> tuple[Projector | None, Usage | None]:
+    """The teacher and its use of prototypes; None where there are none."""
+    if record.kind != "DOS pretraining" or record.checkpoint is None:
+        return None, None
+    projector, usage = None, None
+    remedy = "Is it the checkpoint of this config?"
+    with record.attempt("prototypes", "their use against the Zipf prior", remedy):
+        projector = load_projector(run)
+        usage = measure_usage(projector, scans) if projector else None
+    return projector, usage
 
 
 def _draw_pictures(
+    record: Record,
     run: Run,
     scan: Scan,
     scans: Sequence[Scan],
@@ -216,90 +235,23 @@ def _draw_pictures(
     usage: Usage | None,
     names: Sequence[str],
     folder: Path,
-) -> list:
+) -> list[Any]:
+    """Pictures of a scan; what cannot be drawn is added to what is missing."""
     from dos_plugin import pictures
 
-    found = [pictures.draw_labels(scan, pictures.scan_palette(names), folder)]
-    for source, title, caption in (
-        (
-            "dos",
-            "DOS features",
-            "First three principal components of the student's frozen features as red, green and "
-            "blue. Points of one kind should share a colour wherever they stand: look for ground, "
-            "walls, vegetation and cars.",
-        ),
-        (
-            "random",
-            "Random weights",
-            "The same for the network before training. Expect mostly height and distance; what the "
-            "picture of the DOS features tells apart beyond this one was learned.",
-        ),
-    ):
-        features = feature_function(run, source)
-        name = "pca" if source == "dos" else "pca-random"
-        found.append(pictures.draw_components(scan, scans, features, folder, name, title, caption))
+    found: list[Any] = []
+    with record.attempt("pictures", "the scan by class", "pip install pillow."):
+        found.append(pictures.draw_labels(scan, pictures.scan_palette(names), folder))
+    for source, kind, title, caption in FEATURES:
+        if kind and (kind != record.kind or record.checkpoint is None):
+            continue
+        remedy = "Is it the checkpoint of this config, and is its model known here?"
+        with record.attempt(title, "the scan coloured by its features", remedy):
+            features = feature_function(run, source)
+            name = "pca-random" if source == "random" else "pca"
+            drawn = pictures.draw_components(scan, scans, features, folder, name, title, caption)
+            found.append(drawn)
     if projector is not None and usage is not None:
-        found.append(pictures.draw_prototypes(scan, projector, usage, folder))
+        with record.attempt("Strongest prototype", "the scan by prototype", ""):
+            found.append(pictures.draw_prototypes(scan, projector, usage, folder))
     return [picture for picture in found if picture is not None]
-
-
-def _draw_charts(run: Run, usage: Usage | None, folder: Path) -> dict[str, Path]:
-    """Charts by name; those that the run has nothing for are left out."""
-    from dos_plugin import charts
-
-    curves = read_scalars(run.folder)
-    paths = {name: folder / f"{name}.png" for name in ("loss", "schedules", "features", "usage")}
-    drawn = {
-        "loss": charts.loss_chart(curves, paths["loss"]),
-        "schedules": charts.schedule_chart(curves, paths["schedules"]),
-    }
-    if usage is not None:
-        isotropic = len(usage.feat_std) ** -0.5
-        drawn["features"] = charts.feature_std_chart(curves, isotropic, paths["features"])
-        charts.usage_chart(usage, paths["usage"])
-        drawn["usage"] = True
-    return {name: paths[name] for name, there in drawn.items() if there}
-
-
-def _render(
-    content: dict[str, Any],
-    run: Run,
-    facts: Facts,
-    names: Sequence[str],
-    scan: Scan,
-    pictures: list,
-    charts: dict[str, Path],
-) -> str:
-    import jinja2
-    import numpy as np
-
-    from dos_plugin.pictures import scan_palette
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
-    palette = scan_palette(names)
-    classes = [int(k) for k in np.unique(scan.origin_segment) if k >= 0]
-    legend = [
-        (names[k] if k < len(names) else f"class {k}", "#{:02x}{:02x}{:02x}".format(*palette[k]))
-        for k in classes
-        if k < len(palette)
-    ]
-    return template.render(
-        report=content,
-        sources=SOURCES,
-        pictures=[picture._asdict() for picture in pictures],
-        charts=charts,
-        legend=legend,
-        scan=scan,
-        inline=_inline,
-        config_text=_config_text(run),
-    )
-
-
-def _config_text(run: Run) -> str:
-    return getattr(run.config, "pretty_text", None) or run.config_path.read_text()
-
-
-def _inline(path: Path) -> str:
-    """A PNG as a data URL, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

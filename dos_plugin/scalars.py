@@ -6,8 +6,7 @@ checksum (4). Only the protobuf classes of tensorboardX are needed, no TensorBoa
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,27 +19,52 @@ class Curve(NamedTuple):
     step: np.ndarray
     value: np.ndarray
 
+    @classmethod
+    def of(cls, points: Mapping[int, float]) -> Curve:
+        """The curve of values by step."""
+        steps = sorted(points)
+        return cls(np.array(steps), np.array([points[step] for step in steps], dtype=np.float64))
+
 
 def read_scalars(folder: str | Path) -> dict[str, Curve]:
+    """The curves of :func:`read_events`, whatever is wrong with the files."""
+    return read_events(folder)[0]
+
+
+def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     """All scalars in the event files of a folder, by tag, in the order of their steps.
 
     Where a run was resumed and logged a step again, the later value counts.
 
     Args:
-        folder: the run's folder; files called ``events.out.tfevents.*`` in it and below are read.
+        folder: the run's folder; files called ``events.out.tfevents.*`` in it are read.
 
     Returns:
-        Curves by tag; empty if there are no event files.
+        Curves by tag, empty if there are no event files, and what is wrong by file.
+
+    Raises:
+        ModuleNotFoundError: if there are event files, but no tensorboardX.
     """
     found: dict[str, dict[int, float]] = {}
-    files = Path(folder).rglob("events.out.tfevents.*")
-    for file in sorted(files, key=lambda path: path.stat().st_mtime):
-        for tag, step, value in _scalars(file):
-            found.setdefault(tag, {})[step] = value
-    return {
-        tag: Curve(np.array(sorted(values)), np.array([values[s] for s in sorted(values)]))
-        for tag, values in found.items()
-    }
+    wrong: dict[Path, str] = {}
+    files = Path(folder).glob("events.out.tfevents.*")
+    for file in sorted(files, key=lambda path: (path.stat().st_mtime, path.name)):
+        try:
+            for tag, step, value in _scalars(file):
+                found.setdefault(tag, {})[step] = value
+        except (ValueError, OSError) as error:
+            wrong[file] = str(error)
+    return {tag: Curve.of(points) for tag, points in found.items()}, wrong
+
+
+def joined(first: Mapping[str, Curve], second: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Curves of two sources; where both have a step of a tag, the second counts."""
+    curves = {**first, **second}
+    for tag in first.keys() & second.keys():
+        points = dict(zip(first[tag].step.tolist(), first[tag].value.tolist()))
+        points |= dict(zip(second[tag].step.tolist(), second[tag].value.tolist()))
+        curves[tag] = Curve.of(points)
+    return curves
 
 
 def smooth(value: np.ndarray, window: int) -> np.ndarray:
@@ -53,22 +77,29 @@ def smooth(value: np.ndarray, window: int) -> np.ndarray:
 
 
 def _scalars(file: Path) -> Iterator[tuple[str, int, float]]:
+    """Tag, step and value of every scalar.
+
+    Raises:
+        ValueError: after those before the damage, if the file is cut off or no event file.
+    """
     from tensorboardX.proto.event_pb2 import Event
 
     for record in _records(file.read_bytes()):
-        event = Event.FromString(record)
+        try:
+            event = Event.FromString(record)
+        except Exception as error:  # protobuf's DecodeError; its module moved between versions
+            raise ValueError("a record is no event, what follows is left out") from error
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 yield value.tag, event.step, value.simple_value
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """Payloads of the records; a record cut off by an interrupted run ends the file."""
+    """Payloads of the records; an interrupted run may leave the last one incomplete."""
     start = 0
-    while start + 12 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, start)
-        payload = content[start + 12 : start + 12 + length]
-        if len(payload) < length:
-            return
-        yield payload
+    while start < len(content):
+        length = int.from_bytes(content[start : start + 8], "little")
+        if start + 16 + length > len(content):
+            raise ValueError(f"cut off within a record, {len(content) - start} bytes are lost")
+        yield content[start + 12 : start + 12 + length]
         start += 16 + length

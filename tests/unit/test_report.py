@@ -30,6 +30,7 @@ from dos_plugin.prototypes import (
     measure_usage,
     strongest_prototype,
 )
+from dos_plugin.record import read_record
 from dos_plugin.report import Facts, probe_into, write_report
 from dos_plugin.runs import open_run
 from dos_plugin.scalars import read_scalars, smooth
@@ -79,11 +80,12 @@ def test_an_event_file_that_was_cut_off_gives_what_is_whole(tmp_path):
 def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path):
     import os
 
-    log(tmp_path / "first", [1.0, 1.0, 1.0])
-    log(tmp_path / "second", [5.0, 6.0], first=2)
-    for age, name in enumerate(("second", "first")):
-        (file,) = (tmp_path / name).glob("events*")
+    for age, (values, first) in enumerate((([5.0, 6.0], 2), ([1.0, 1.0, 1.0], 0))):
+        log(tmp_path / "one", values, first)
+        (file,) = (tmp_path / "one").glob("events*")
         os.utime(file, (1000 - age, 1000 - age))
+        file.rename(tmp_path / f"{file.name}.{age}")
+    log(tmp_path / "another run", [9.0] * 9)  # in a folder of this one: none of its curves
     curve = read_scalars(tmp_path)["train_batch/loss"]
     np.testing.assert_array_equal(curve.step, [0, 1, 2, 3])
     np.testing.assert_array_equal(curve.value, [1, 1, 5, 6])
@@ -205,7 +207,9 @@ def test_report_is_one_page_without_network(run, val, tmp_path):
     facts = Facts(commands=["a & b"], seconds={"pretrain": 61.0}, peak_memory_mb=512.0)
     train = ScanSource(run, split="train")
     probe_into(facts, run, train, val, ("ground", "box", "pole"), SETTINGS)
-    page = write_report(run, val, facts, ("ground", "box", "pole"), folder=tmp_path)
+    page = write_report(
+        read_record(run.folder), val, facts, ("ground", "box", "pole"), folder=tmp_path
+    )
     html = page.read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
     assert len(sources) >= 10
@@ -235,7 +239,8 @@ def test_report_is_one_page_without_network(run, val, tmp_path):
 def test_report_of_scans_without_labels_leaves_probe_and_labels_out(run, tmp_path):
     write_scans(tmp_path / "data", "train", 1, labels=False)
     scans = list(ScanSource(run, tmp_path / "data", "train"))
-    html = write_report(run, scans, Facts(), folder=tmp_path / "report").read_text()
+    record = read_record(run.folder)
+    html = write_report(record, scans, Facts(), folder=tmp_path / "report").read_text()
     assert "linear probe" not in html and "<h3>Labels</h3>" not in html
     assert "<h3>DOS features</h3>" in html
     assert "probe" not in json.loads((tmp_path / "report" / "report.json").read_text())
