@@ -35,7 +35,7 @@ ROWS = {
     "component-3-regression": {"model.target": "regression"},
     "component-4-softmap": {"model.sinkhorn.alpha": 0.0},
     "component-5-zipf": {"model.sinkhorn.alpha": 1.3},
-    **{f"alpha-{a}".replace(".", "p"): {"model.sinkhorn.alpha": a} for a in ALPHAS},
+    **{f"zipf-alpha-{a}".replace(".", "p"): {"model.sinkhorn.alpha": a} for a in ALPHAS},
 }
 COMPONENTS = [f"ablation/{name}" for name in ROWS if name.startswith("component")]
 
