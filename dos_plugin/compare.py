@@ -66,22 +66,51 @@ def probe_run(
         ValueError: for an unknown source, and for scans that have no labels or one class only.
     """
     settings = settings or ProbeSettings()
-    num_classes = count_classes([*train, *val], names)
+    count_classes([*train, *val], names)
     check_labels(train, val)
     result = {}
     for source in sources:
         features = feature_function(run, source)
-        data = (
-            gather(features, progress(train, f"{SOURCES[source]}, train"), KEPT_TRAIN),
-            gather(features, progress(val, f"{SOURCES[source]}, val"), KEPT_VAL),
-        )
-        entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
-        entry["channels"] = data[0].feat.shape[1]
-        if knn:
-            entry["knn"] = _over_seeds(knn_probe, *data, num_classes, settings, names)
+        entry = probe_features(features, train, val, names, settings, knn, SOURCES[source])
         result[source] = entry
         say(f"{SOURCES[source]}: {entry['miou']:.1f} mIoU")
     return result
+
+
+def probe_features(
+    features: Callable[[Scan], Tensor],
+    train: Sequence[Scan],
+    val: Sequence[Scan],
+    names: Sequence[str] = (),
+    settings: ProbeSettings | None = None,
+    knn: bool = True,
+    what: str = "features",
+) -> dict[str, Any]:
+    """Probe one feature source; an entry of :func:`probe_run`.
+
+    Args:
+        features: gives the (N, C) features of a scan's voxels.
+        train: scans to train the probes on.
+        val: scans to score them on.
+        names: class names.
+        settings: budget of the probes.
+        knn: also run the nearest-neighbour probe.
+        what: name of the source on the progress bar.
+
+    Raises:
+        ValueError: for scans that have no labels or one class only, and for features with NaN.
+    """
+    settings = settings or ProbeSettings()
+    num_classes = count_classes([*train, *val], names)
+    data = (
+        gather(features, progress(train, f"{what}, train"), KEPT_TRAIN),
+        gather(features, progress(val, f"{what}, val"), KEPT_VAL),
+    )
+    entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
+    entry["channels"] = data[0].feat.shape[1]
+    if knn:
+        entry["knn"] = _over_seeds(knn_probe, *data, num_classes, settings, names)
+    return entry
 
 
 def feature_function(run: Run, source: str) -> Callable[[Scan], Tensor]:

@@ -28,6 +28,10 @@ FALLBACK_PALETTE: Palette = tuple(
 )
 
 
+# How far the cameras move forward where nothing lies behind the sensor, metres.
+FRONT_SHIFT = 11.0
+
+
 @dataclass(frozen=True)
 class Camera:
     """Where a picture is taken from.
@@ -68,6 +72,25 @@ def perspective(ground: float = -1.8, ahead: float = 0.0) -> Camera:
     return Camera(position, target, 55.0, point_size=0.2)
 
 
+def cameras(coord: np.ndarray) -> tuple[Camera, Camera]:
+    """Bird's-eye view and perspective that suit a scan: of a LiDAR sensor, or of a room.
+
+    Args:
+        coord: (N, 3) metres; of a LiDAR scan with the sensor at x = y = 0.
+    """
+    low, high = np.percentile(coord, [1, 99], axis=0)
+    ground = float(np.percentile(coord[:, 2], 10))
+    if max(high[:2] - low[:2]) > 25:
+        # Scans cut to a camera's view (KITTI's, often) have all points in front of the sensor.
+        ahead = FRONT_SHIFT if (coord[:, 0] > 0).mean() > 0.95 else 0.0
+        return birds_eye(ahead=ahead), perspective(ground, ahead)
+    x, y, _ = (float(value) for value in (low + high) / 2)
+    size = max(2.0, *(float(value) for value in (high - low)[:2]))
+    above = Camera((x, y, 100.0), (x, y, 0.0), span=1.1 * size, point_size=size / 200)
+    position = (x - 0.75 * size, y - 0.75 * size, ground + 0.8 * size)
+    return above, Camera(position, (x, y, ground), 50.0, point_size=size / 170)
+
+
 def render(
     coord: np.ndarray, colour: np.ndarray, camera: Camera, width: int = 960, height: int = 600
 ) -> np.ndarray:
@@ -106,11 +129,49 @@ def label_colours(segment: np.ndarray, palette: Palette = FALLBACK_PALETTE) -> n
 
 def component_colours(feat: np.ndarray, components: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """(N, 3) uint8: three projections of the features, each stretched over its 1 to 99 % range."""
-    values = (feat - mean) @ components.T
+    return value_colours((feat - mean) @ components.T)
+
+
+def value_colours(values: np.ndarray) -> np.ndarray:
+    """(N, 3) uint8 of (N, 3) numbers, each column stretched over its 1 to 99 % range."""
     low, high = np.percentile(values, [1, 99], axis=0)
     values = np.clip((values - low) / np.maximum(high - low, 1e-9), 0, 1)
     # The darkest colour stays clear of the background.
     return (50 + 205 * values).round().astype(np.uint8)
+
+
+def component_values(
+    feat: np.ndarray, reference: np.ndarray | None = None, rows: int = 20_000
+) -> np.ndarray:
+    """First three principal components of points, turned to look as in an earlier picture.
+
+    Components have no sign, and their order changes as a network learns. The three that are found,
+    scaled to the same variance, are turned (and mirrored) as a whole to where each point is
+    nearest to its earlier values: the orthogonal Procrustes problem.
+
+    Args:
+        feat: (N, C) features.
+        reference: (N, 3) earlier values of the same points; None leaves the components as they are.
+        rows: the components are computed from so many points, evenly spread.
+
+    Returns:
+        (N, 3) float32 of mean 0 and variance 1 over those points.
+
+    Raises:
+        ValueError: if the reference is not of the same points.
+    """
+    if reference is not None and reference.shape != (len(feat), 3):
+        raise ValueError(f"reference: got {reference.shape}, expected {(len(feat), 3)}")
+    pick = np.linspace(0, len(feat) - 1, min(rows, len(feat))).astype(np.int64)
+    # Standardised, or the few channels with large numbers would be all that one sees.
+    scaled = feat / np.maximum(feat[pick].std(axis=0), 1e-6)
+    components, mean = principal_components(scaled[pick])
+    values = (scaled - mean) @ components.T
+    values /= np.maximum(values[pick].std(axis=0), 1e-6)
+    if reference is not None:
+        left, _, right = np.linalg.svd(values.T.astype(np.float64) @ reference)
+        values = values @ (left @ right)
+    return values.astype(np.float32)
 
 
 def principal_components(feat: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +200,7 @@ def save_png(image: np.ndarray, path: str | Path) -> None:
     """Write an (H, W, 3) uint8 image."""
     from PIL import Image
 
-    Image.fromarray(image).save(path, optimize=True)
+    Image.fromarray(image).save(path)
 
 
 def _project(
@@ -181,21 +242,20 @@ def _depth_buffer(
     order = np.argsort(-depth[inside], kind="stable")
     kept = np.nonzero(inside)[0][order]
     column, row = column[kept].astype(np.int64), row[kept].astype(np.int64)
-    radius = np.clip(np.nan_to_num(size[kept]) / 2, 0.5, 6.0)
-    pixel, point = [], []
-    reach = int(np.ceil(radius.max())) if len(kept) else 0
+    squared = np.clip(np.nan_to_num(size[kept]) / 2, 0.5, 6.0) ** 2
+    front = np.full(width * height, -1)  # place in the order of the point that a pixel shows
+    reach = int(np.sqrt(squared.max())) if len(kept) else 0
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            x, y = column + dx, row + dy
-            ok = (dx * dx + dy * dy <= radius**2) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            pixel.append((y * width + x)[ok])
-            point.append(np.nonzero(ok)[0])
+            rank = np.nonzero(squared >= dx * dx + dy * dy)[0]
+            x, y = column[rank] + dx, row[rank] + dy
+            rank = rank[ok := (x >= 0) & (x < width) & (y >= 0) & (y < height)]
+            pixel = y[ok] * width + x[ok]
+            front[pixel] = np.maximum(front[pixel], rank)
+    hit = front >= 0
     far, index = np.full(width * height, np.inf), np.full(width * height, -1)
-    if pixel:
-        flat, rank = np.concatenate(pixel), np.concatenate(point)
-        order = np.argsort(rank, kind="stable")
-        index[flat[order]] = kept[rank[order]]
-        far[index >= 0] = depth[index[index >= 0]]
+    index[hit] = kept[front[hit]]
+    far[hit] = depth[index[hit]]
     return far.reshape(height, width), index.reshape(height, width)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from dos_plugin.draw import (
+    BACKGROUND,
     FALLBACK_PALETTE,
     Palette,
-    birds_eye,
+    cameras,
     component_colours,
     index_colours,
     label_colours,
-    perspective,
     principal_components,
     render,
     save_png,
@@ -27,8 +27,10 @@ from dos_plugin.prototypes import Projector, Usage, strongest_prototype
 # Voxels from which principal components are computed.
 COMPONENT_POINTS = 20_000
 
-# How far the cameras move forward where nothing lies behind the sensor, metres.
-FRONT_SHIFT = 11.0
+# Sizes in pixels and colours of a sheet of features.
+SQUARE, WIDE, GAP, HEADER = 560, 960, 6, 48
+SHEET, BRIGHT, PALE = (28, 32, 42), (236, 240, 246), (150, 158, 172)
+FRAME_MS, LAST_FRAME_MS = 700, 2500
 
 
 class Picture(NamedTuple):
@@ -112,9 +114,73 @@ def _draw(scan: Scan, colour: np.ndarray, path: Path, title: str, caption: str) 
     """Both views of a scan with one colour per point on disk."""
     coord = scan.origin_coord
     top, front = path.with_name(f"{path.name}-top.png"), path.with_name(f"{path.name}-view.png")
-    # Scans cut to a camera's view (KITTI's, often) have all points in front of the sensor.
-    ahead = FRONT_SHIFT if (coord[:, 0] > 0).mean() > 0.95 else 0.0
-    save_png(render(coord, colour, birds_eye(ahead=ahead), 720, 720), top)
-    ground = float(np.percentile(coord[:, 2], 10))
-    save_png(render(coord, colour, perspective(ground, ahead), 1120, 640), front)
+    above, beside = cameras(coord)
+    save_png(render(coord, colour, above, 720, 720), top)
+    save_png(render(coord, colour, beside, 1120, 640), front)
     return Picture(title, caption, top, front)
+
+
+def feature_sheet(
+    coords: Sequence[np.ndarray],
+    colours: Sequence[np.ndarray],
+    names: Sequence[str],
+    title: str,
+    note: str = "",
+) -> np.ndarray:
+    """One picture of several scans: a row each, bird's-eye view and perspective side by side.
+
+    Args:
+        coords: (M, 3) points of each scan, metres.
+        colours: (M, 3) uint8 of each scan.
+        names: name of each scan.
+        title: above, on the left.
+        note: above, on the right.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    rows = len(coords)
+    width = SQUARE + GAP + WIDE
+    sheet = Image.new("RGB", (width, HEADER + rows * (SQUARE + GAP) - GAP), SHEET)
+    pen = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(24), ImageFont.load_default(16)
+    pen.text((14, HEADER / 2), title, BRIGHT, large, anchor="lm")
+    pen.text((width - 14, HEADER / 2), note, PALE, small, anchor="rm")
+    for row, (coord, colour, name) in enumerate(zip(coords, colours, names)):
+        top = HEADER + row * (SQUARE + GAP)
+        above, beside = cameras(coord)
+        for left, size, camera, what in (
+            (0, SQUARE, above, f"{name}, from above"),
+            (SQUARE + GAP, WIDE, beside, "from behind"),
+        ):
+            panel = Image.fromarray(render(coord, colour, camera, size, SQUARE))
+            sheet.paste(panel, (left, top))
+            # A rim in the background's colour, since points may lie behind the letters.
+            corner = (left + 14, top + SQUARE - 14)
+            pen.text(corner, what, PALE, small, "lb", stroke_width=3, stroke_fill=BACKGROUND)
+    return np.asarray(sheet)
+
+
+def save_gif(frames: Sequence[Path], path: Path, width: int = 1040) -> None:
+    """An animation of PNGs of the same size, which stays longer on the last one.
+
+    Args:
+        frames: files in their order.
+        path: file to write.
+        width: of the animation, pixels.
+    """
+    from PIL import Image
+
+    images = []
+    for frame in frames:
+        with Image.open(frame) as image:
+            size = (width, round(image.height * width / image.width))
+            images.append(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
+    partial = path.with_name(path.name + ".tmp")
+    images[0].save(
+        partial, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
+    )
+    partial.replace(path)

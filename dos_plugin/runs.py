@@ -39,6 +39,7 @@ __all__ = [  # some are from dos_plugin.checkpoint_file
     "load_backbone",
     "load_strictly",
     "open_run",
+    "preserved_random",
     "random_backbone",
     "read_checkpoint",
     "read_epoch",
@@ -219,22 +220,39 @@ def frozen(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-class seeded:
-    """Context with freshly seeded torch and numpy generators, which are restored on leaving."""
+class preserved_random:
+    """Context that puts the generators of torch (CPU and GPUs), numpy and Python back as it ends.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    GPUs count only once CUDA is in use: asking before would start it, which a process that loads
+    data must not.
+    """
 
     def __enter__(self) -> None:
         self.state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)
-        random.seed(self.seed)
+        self.devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
     def __exit__(self, *_: object) -> None:
         torch.set_rng_state(self.state[0])
         np.random.set_state(self.state[1])
         random.setstate(self.state[2])
+        if self.devices:
+            torch.cuda.set_rng_state_all(self.devices)
+
+
+class seeded(preserved_random):
+    """Context with freshly seeded generators, which are put back as it ends."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        # torch.manual_seed would also seed GPUs that are not in use yet, and that would stay.
+        torch.default_generator.manual_seed(self.seed)
+        if self.devices:
+            torch.cuda.manual_seed_all(self.seed)
+        np.random.seed(self.seed)
+        random.seed(self.seed)
 
 
 def _placed(module: nn.Module) -> nn.Module:

@@ -2,10 +2,12 @@
 
 from dos_plugin.method import ZipfSinkhorn
 
+from .feature_picture import FeaturePicture
 from .load import PretrainedLoader
 from .masking import BlockMask
 from .model import DOS
 from .monitor import PrototypeMonitor
+from .online_probe import OnlineProbe
 from .segmentor import Segmentor
 from .views import Height, PointId, TwoViews
 
@@ -18,5 +20,10 @@ COMPONENTS: dict[str, dict[str, type]] = {
         "Height": Height,
         "BlockMask": BlockMask,
     },
-    "HOOKS": {"PretrainedLoader": PretrainedLoader, "PrototypeMonitor": PrototypeMonitor},
+    "HOOKS": {
+        "PretrainedLoader": PretrainedLoader,
+        "PrototypeMonitor": PrototypeMonitor,
+        "OnlineProbe": OnlineProbe,
+        "FeaturePicture": FeaturePicture,
+    },
 }
