@@ -68,7 +68,7 @@ def deviation(num_iters: int, feat: Tensor, prototypes: Tensor) -> float:
     exact = matrix(num_iters, feat.double(), prototypes.double())
     logits = Logits(feat, prototypes, TEMP)
     prior = zipf_prior(len(prototypes), ALPHA, prototypes.device)
-    bias, log_column = scaling_vectors(logits, prior, num_iters)
+    bias, log_column, _ = scaling_vectors(logits, prior, num_iters)
     whole = slice(0, len(feat))
     target = torch.softmax(logits.block(whole, bias), dim=1) * (-log_column).exp()
     return float((target - exact).abs().max() / exact.max())

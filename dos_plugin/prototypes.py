@@ -136,7 +136,7 @@ def measure_usage(projector: Projector, scans: Sequence[Scan], rows: int = 20_00
     return Usage(
         prior=projector.sinkhorn.prior(len(projector.prototypes)),
         own=own_mass(logits),
-        assigned=assigned_mass(scaling, len(feat)),
+        assigned=assigned_mass(logits, scaling),
         feat_std=feat.std(dim=0),
         scaling_bias=scaling.bias,
     )

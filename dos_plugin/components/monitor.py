@@ -200,7 +200,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         # Clusters are what the rows become after the last column scaling: an iteration further.
         num_iters = sinkhorn.num_iters + clustering
         scaling = scaling_vectors(logits, prior, num_iters, across_ranks=False)
-        mass = assigned_mass(scaling, len(first_view))
+        mass = assigned_mass(logits, scaling)
         dead = dead_prototypes(mass, prior, self.dead_below)
         duplicate = duplicate_prototypes(prototypes, self.duplicate_above)
         entropy = (

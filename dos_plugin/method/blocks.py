@@ -85,7 +85,12 @@ def column_logsumexp(logits: Logits) -> Tensor:
 
 
 def kl_and_gradients(
-    student: Logits, teacher: Logits, bias: Tensor, log_column: Tensor, log_sum: Tensor
+    student: Logits,
+    teacher: Logits,
+    bias: Tensor,
+    log_column: Tensor,
+    log_sum: Tensor,
+    by_row: bool = True,
 ) -> Divergence:
     """``sum_k KL(target(:, k) || S(:, k))`` and its gradients, in one pass (DOS, section 2).
 
@@ -96,10 +101,11 @@ def kl_and_gradients(
         log_column: (K,) float64, the scaling of the targets, see
             :class:`~dos_plugin.method.zipf_sinkhorn.Scaling`.
         log_sum: (K,) float64 normaliser of the student's softmaps, see :func:`column_logsumexp`.
+        by_row: Whether the targets' rows are scaled, also of the Scaling.
     """
     if fused := _fused(student.feat):
         features = student.feat, teacher.feat, student.prototypes, teacher.prototypes
-        scaling = bias, log_column, log_sum
+        scaling = bias, log_column, log_sum, by_row
         return Divergence(*fused.kl_and_gradients(*features, student.temp, teacher.temp, *scaling))
     dtype = bias.dtype
     # What rounding takes from a normaliser is common to all points of a prototype and would add
@@ -114,7 +120,9 @@ def kl_and_gradients(
     grad_student = torch.empty_like(student.feat, dtype=dtype)
     grad_prototypes = torch.zeros_like(student.prototypes.T)
     for rows in student.blocks():
-        log_target = torch.log_softmax(teacher.block(rows, bias), dim=1)
+        log_target = teacher.block(rows, bias)
+        if by_row:
+            log_target = torch.log_softmax(log_target, dim=1)
         log_softmap = student.block(rows, shift)
         target = log_target.exp().mul_(target_scale)
         log_target.sub_(log_column).sub_(log_softmap)

@@ -27,8 +27,9 @@ def clustering_loss(
     """Cross-entropy with per-point cluster assignments (DOS ablation; SwAV, arXiv 2006.09882).
 
     The teacher's assignment of a point is its softmax over prototypes after Sinkhorn scaling over
-    the batch (``alpha=0`` in ``sinkhorn`` is the usual uniform one); rows sum to 1. Blocks of
-    points are recomputed in the backward pass, so no N x K tensor is kept.
+    the batch (``alpha=0`` in ``sinkhorn`` is the usual uniform one); rows sum to 1. With
+    ``num_iters=0`` it is the plain softmax. Blocks of points are recomputed in the backward pass,
+    so no N x K tensor is kept.
 
     Args and Raises: see :func:`dos_plugin.method.softmap.softmap_loss`; the scope must be
     ``"batch"``.
@@ -45,9 +46,11 @@ def clustering_loss(
         logits = Logits(teacher, teacher_prototypes, teacher_temp)
         weight = student_prototypes.to(logits.prototypes.dtype)
         log_prior = sinkhorn.prior(len(weight), weight.device).to(weight.dtype).log()
-        bias, log_column = sinkhorn.scaling(logits)
-        # The column scaling that the assignment follows.
-        bias = (bias + log_prior - log_column).to(weight.dtype)
+        bias, log_column, by_row = sinkhorn.scaling(logits)
+        # The column scaling that the assignment follows; without iterations there is none.
+        bias = (
+            (bias + log_prior - log_column).to(weight.dtype) if by_row else torch.zeros_like(bias)
+        )
 
         def block_loss(feat: Tensor, weight: Tensor, target: Tensor) -> Tensor:
             log_assignment = torch.log_softmax(feat.to(weight.dtype) @ weight.T / student_temp, 1)

@@ -25,9 +25,14 @@ def own_mass(logits: Logits) -> Tensor:
     return softmax_column_sums(logits, torch.zeros_like(logits.prototypes[:, 0])) / len(logits.feat)
 
 
-def assigned_mass(scaling: Scaling, num_points: int) -> Tensor:
-    """(K,) float64 mass before the last column scaling, after which it is the prior's by force."""
-    return scaling.log_column.exp() / num_points
+def assigned_mass(logits: Logits, scaling: Scaling) -> Tensor:
+    """(K,) float64 mass before the last column scaling, after which it is the prior's by force.
+
+    Where the scaling has no iterations it is :func:`own_mass`.
+    """
+    if not scaling.by_row:
+        return own_mass(logits)
+    return scaling.log_column.exp() / len(logits.feat)
 
 
 def dead_prototypes(mass: Tensor, prior: Tensor, below: float = 0.01) -> int:
@@ -50,9 +55,9 @@ def softmap_entropy(logits: Logits, scaling: Scaling) -> float:
     1 is a target that is the same everywhere, 0 is all of it at one point; 1 where N = 1.
     """
     total = torch.zeros_like(scaling.log_column)
-    bias, log_column = scaling.bias, scaling.log_column.to(scaling.bias.dtype)
+    log_column = scaling.log_column.to(scaling.bias.dtype)
     for rows in logits.blocks():
-        log_target = torch.log_softmax(logits.block(rows, bias), dim=1) - log_column
+        log_target = scaling.log_assigned(logits, rows) - log_column
         total -= (log_target.exp() * log_target).sum(dim=0)
     return _share_of_log(total.mean(), len(logits.feat))
 

@@ -95,7 +95,12 @@ class _SoftmapKL(torch.autograd.Function):
         if across_ranks:
             log_sum = all_reduce_logsumexp(log_sum)
         kl, grad_student, grad_weight = kl_and_gradients(
-            student_logits, teacher_logits, *scaling, log_sum
+            student_logits,
+            teacher_logits,
+            scaling.bias,
+            scaling.log_column,
+            log_sum,
+            scaling.by_row,
         )
         ctx.share = (world_size() if across_ranks else 1) / len(prototypes)
         ctx.save_for_backward(grad_student, grad_weight)

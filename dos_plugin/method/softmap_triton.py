@@ -104,6 +104,7 @@ def kl_and_gradients(
     bias: Tensor,
     log_column: Tensor,
     log_sum: Tensor,
+    by_row: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``sum_k KL(target(:, k) || S(:, k))`` and its gradients (DOS, section 2).
 
@@ -119,6 +120,7 @@ def kl_and_gradients(
             + bias, over prototypes) - log_column``.
         log_sum: (K,) float64 normaliser of the student's softmaps: ``log S = student logits -
             log_sum``.
+        by_row: False: ``log_target = teacher logits + bias - log_column``.
 
     Returns:
         Scalar, gradient of ``student`` (N, D), gradient of ``student_prototypes`` (K, D), float32.
@@ -139,7 +141,7 @@ def kl_and_gradients(
     target_scale = (-log_column.double()).exp()
     scalings = bias, log_column, target_scale, log_sum, softmap_scale
     columns = torch.stack([scaling.float() for scaling in scalings])
-    row = _row_normaliser(teacher, teacher_weight, bias)
+    row = _row_normaliser(teacher, teacher_weight, bias) if by_row else bias.new_zeros(len(teacher))
     sizes = _sizes(student, student_weight, GRADIENTS)
     if sizes["PRECISION"] == "ieee":
         student = student.float()  # wide tiles of half-precision operands spill registers

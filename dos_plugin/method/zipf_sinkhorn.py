@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import Logits, softmax_column_sums
-from .distributed import all_reduce_sum
+from .blocks import Logits, column_logsumexp, softmax_column_sums
+from .distributed import all_reduce_logsumexp, all_reduce_sum
 
 Scope = Literal["batch", "cloud"]
 
@@ -55,11 +55,18 @@ class Scaling(NamedTuple):
     """What turns logits into Zipf-Sinkhorn targets.
 
     ``target = softmax(logits + bias, over prototypes) / exp(log_column)``: columns sum to 1 over
-    all points (of all ranks, where the scope spans ranks).
+    all points (of all ranks, where the scope spans ranks). Without iterations rows are not scaled:
+    ``target = exp(logits + bias) / exp(log_column)``.
     """
 
     bias: Tensor  # (K,) log v before the last column scaling, in the precision of the logits
     log_column: Tensor  # (K,) float64 log of the column sums after the last row scaling
+    by_row: bool = True  # whether rows are scaled
+
+    def log_assigned(self, logits: Logits, rows: slice) -> Tensor:
+        """(rows, K) logarithm of the targets of a block before the last column scaling."""
+        block = logits.block(rows, self.bias)
+        return torch.log_softmax(block, dim=1) if self.by_row else block
 
 
 def scaling_vectors(
@@ -70,12 +77,18 @@ def scaling_vectors(
     Args:
         logits: Teacher logits, N >= 0 points.
         prior: (K,) column marginal.
-        num_iters: Iterations, at least 1.
+        num_iters: Iterations; 0 scales columns only, the plain softmap of the teacher.
         across_ranks: Sum columns over all ranks. Every rank must then call this, also with N = 0.
 
     Returns:
         The scaling of the final targets.
     """
+    if num_iters == 0:
+        log_sum = column_logsumexp(logits)
+        if across_ranks:
+            log_sum = all_reduce_logsumexp(log_sum)
+        bias = -log_sum.to(logits.prototypes.dtype)
+        return Scaling(bias, log_sum + bias, by_row=False)  # the rest of the rounding
     tiny = torch.finfo(logits.prototypes.dtype).tiny
     log_prior = prior.double().clamp_min(tiny).log()  # 1024^-15 is 0 in float32
     bias = torch.zeros_like(logits.prototypes[:, 0])
@@ -95,7 +108,8 @@ class ZipfSinkhorn(nn.Module):
 
     Args:
         alpha: Zipf exponent; the paper's best range is 1.3 to 1.6, 0 is plain Sinkhorn-Knopp.
-        num_iters: Iterations T (the paper is silent: our reading is 3).
+        num_iters: Iterations T (the paper is silent: our reading is 3). 0 is no regularisation:
+            softmaps are softmaxes over points, clusters softmaxes over prototypes.
         scope: Points that share a normalisation: ``"batch"``, all points of the batch over all
             ranks (our reading), or ``"cloud"``, every cloud by itself.
 
@@ -106,8 +120,8 @@ class ZipfSinkhorn(nn.Module):
     def __init__(self, alpha: float = 1.3, num_iters: int = 3, scope: Scope = "batch"):
         super().__init__()
         zipf_prior(2, alpha)  # validates alpha
-        if num_iters < 1:
-            raise ValueError(f"num_iters must be at least 1, got {num_iters}")
+        if num_iters < 0:
+            raise ValueError(f"num_iters must be at least 0, got {num_iters}")
         if scope not in ("batch", "cloud"):
             raise ValueError(f"scope must be 'batch' or 'cloud', got {scope!r}")
         self.alpha = alpha
@@ -144,11 +158,13 @@ class ZipfSinkhorn(nn.Module):
         check_temp("temp", temp)
         with torch.autocast(feat.device.type, enabled=False):
             logits = Logits(feat, prototypes, temp, block_size=max(1, len(feat)))
-            bias, log_column = self.scaling(logits)
+            scaling = self.scaling(logits)
             return torch.cat(
                 [
-                    (torch.log_softmax(logits.block(r, bias), 1) - log_column).exp().to(bias.dtype)
-                    for r in logits.blocks()
+                    (scaling.log_assigned(logits, rows) - scaling.log_column)
+                    .exp()
+                    .to(scaling.bias.dtype)
+                    for rows in logits.blocks()
                 ]
                 or [logits.prototypes.new_zeros(0, len(prototypes))]
             )
@@ -164,7 +180,7 @@ def zipf_sinkhorn(
         prototypes: (K, D) L2-normalised prototypes, K >= 2.
         temp: Teacher temperature > 0.
         alpha: Zipf exponent >= 0.
-        num_iters: Iterations >= 1.
+        num_iters: Iterations >= 0.
 
     Returns:
         (N, K) target softmaps, columns sum to 1.

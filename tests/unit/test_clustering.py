@@ -38,6 +38,15 @@ def test_clustering_equals_the_reference(n, k, dtype, alpha, num_iters):
         assert relative_error(grad, expected_grad) < 1e-5 + rounding
 
 
+def test_without_iterations_assignments_are_plain_softmaxes():
+    student, teacher, prototypes, teacher_prototypes = make_inputs(300, 64)
+    inputs = student, teacher, prototypes, teacher_prototypes, ZipfSinkhorn(3.0, num_iters=0)
+    assignment = torch.softmax(teacher.double() @ teacher_prototypes.double().T / TEMPS[1], dim=1)
+    guess = torch.log_softmax(student.double() @ prototypes.double().T / TEMPS[0], dim=1)
+    expected = -(assignment * guess).sum(dim=1).mean()
+    assert clustering_loss(*inputs, *TEMPS).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_clustering_over_several_blocks(monkeypatch):
     inputs = make_inputs(100, 16)
     whole = clustering_loss(*inputs, ZipfSinkhorn(), *TEMPS)

@@ -95,7 +95,7 @@ def test_equals_the_reference(n, k, scope, dtype):
                 assert_close_to_one_rounding(grad, expected_grad, ROUNDING[dtype])
 
 
-@pytest.mark.parametrize("alpha, num_iters", [(0.0, 3), (1.6, 1), (3.0, 8)])
+@pytest.mark.parametrize("alpha, num_iters", [(0.0, 3), (1.6, 1), (3.0, 8), (1.3, 0)])
 @pytest.mark.parametrize("temps", [(0.1, 0.04), (0.05, 0.2), (1.0, 1.0)])
 def test_options_reach_the_loss(alpha, num_iters, temps):
     student, teacher, prototypes, teacher_prototypes = make_inputs(90, 12)

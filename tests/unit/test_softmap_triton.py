@@ -215,17 +215,18 @@ class TestKernels:
             softmap_triton.kl_and_gradients(*inputs)
         assert largest == 4 * 600 * 16
 
-    def test_the_loss_goes_through_the_kernels(self, monkeypatch):
+    @pytest.mark.parametrize("num_iters", [3, 0])
+    def test_the_loss_goes_through_the_kernels(self, monkeypatch, num_iters):
         student, teacher, prototypes, _, _ = make_inputs(150, 40, 20)
         monkeypatch.setattr(blocks, "_fused", lambda feat: softmap_triton)
         monkeypatch.setattr(blocks, "_linear", None)  # of the plain passes
         leaves = [student.requires_grad_(), prototypes.requires_grad_()]
-        rest = teacher, prototypes, prototypes.detach(), ZipfSinkhorn()
+        rest = teacher, prototypes, prototypes.detach(), ZipfSinkhorn(num_iters=num_iters)
         loss = softmap_loss(student, *rest, 0.1, 0.05)
         grads = torch.autograd.grad(loss, leaves)
         monkeypatch.undo()
         doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
-        rest = teacher.double(), doubles[1], doubles[1].detach(), ZipfSinkhorn()
+        rest = teacher.double(), doubles[1], doubles[1].detach(), rest[-1]
         exact = dense_softmap_loss(doubles[0], *rest, 0.1, 0.05)
         assert relative_error(loss, exact) < 1e-6
         for grad, other in zip(grads, torch.autograd.grad(exact, doubles)):

@@ -216,10 +216,19 @@ def test_unknown_scope(scope):
         ZipfSinkhorn(scope=scope)
 
 
-@pytest.mark.parametrize("num_iters", [0, -1])
-def test_at_least_one_iteration(num_iters):
-    with pytest.raises(ValueError, match=f"num_iters must be at least 1, got {num_iters}"):
-        ZipfSinkhorn(num_iters=num_iters)
+def test_negative_iterations_are_refused():
+    with pytest.raises(ValueError, match="num_iters must be at least 0, got -1"):
+        ZipfSinkhorn(num_iters=-1)
+
+
+@pytest.mark.parametrize("temp", [1.0, 0.05, 0.01])
+@pytest.mark.parametrize("alpha", [0.0, 3.0])
+def test_no_iterations_are_the_plain_softmap(alpha, temp):
+    feat, prototypes = unit_rows(29, 500, 8), unit_rows(30, 12, 8)
+    target = zipf_sinkhorn(feat, prototypes, temp, alpha, num_iters=0)
+    expected = torch.softmax(feat.double() @ prototypes.double().T / temp, dim=0)
+    torch.testing.assert_close(target.double(), expected, rtol=2e-6 / temp, atol=1e-12)
+    torch.testing.assert_close(target.sum(dim=0), torch.ones(12))
 
 
 @pytest.mark.parametrize("temp", [0.0, -0.1, NAN, INF])
