@@ -316,5 +316,7 @@ def test_rows_of_the_ablation():
     for name, options in ROWS.items():
         assert values(folder / f"{name}.py") == values(folder / "_base_.py", options), name
     shared, demo = values(folder / "_base_.py"), values(config_path("pretrain-dos-v1m1-9-demo"))
-    assert shared["model"].pop("momentum_base") < demo["model"].pop("momentum_base")
-    assert shared["model"] == demo["model"]
+    assert shared["data"]["train"]["transform"][2].pop("max_size") == 1500
+    assert demo["data"]["train"]["transform"][2].pop("max_size") == 4000
+    for key in ("model", "optimizer", "scheduler", "data"):
+        assert shared[key] == demo[key], key
