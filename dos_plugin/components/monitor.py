@@ -1,7 +1,6 @@
 """PrototypeMonitor: whether a pretraining learns, in numbers and, where it collapses, in words."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 
 from .batch import Views
 from .model import DOS
+from .watch import open_wandb
 
 
 class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
@@ -141,7 +141,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
                 "remove the hook"
             )
         self.model = model
-        if (run := _wandb()) is not None:
+        if (run := open_wandb(self.trainer)) is not None:
             run.define_metric("monitor/step")
             run.define_metric("monitor/*", step_metric="monitor/step")
 
@@ -231,7 +231,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         if self.trainer.writer is not None:
             for tag, value in scalars.items():
                 self.trainer.writer.add_scalar(tag, value, step)
-        if (run := _wandb()) is not None:
+        if (run := open_wandb(self.trainer)) is not None:
             run.log({"monitor/step": step, **scalars}, step=run.run.step)
         if step > self.warmup:
             self.warn(values, step)
@@ -327,9 +327,3 @@ def summary(measured: Sequence[Mapping[str, float]], model: DOS) -> str:
 def _is_main_process() -> bool:
     dist = torch.distributed
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
-
-
-def _wandb() -> Any:
-    """The module wandb, where the host has a run open."""
-    module = sys.modules.get("wandb")
-    return module if module is not None and getattr(module, "run", None) is not None else None
