@@ -1,7 +1,7 @@
 """
 Pointcept's Sonata on the synthetic streets: everything as in the ablation's configs of DOS
-(backbone, scans, voxels, augmentations, features, head, prototypes, optimizer, steps) but what makes
-it Sonata: two global and four local views, mask tokens, three losses, matching by distance.
+(backbone, scans, voxels, augmentations, features, head, prototypes, optimizer, steps) but what
+makes it Sonata: two global and four local views, mask tokens, three losses, matching by distance.
 
 Lengths follow the host's config in proportion to the voxels (masked blocks are those of DOS,
 1 m). It runs on Pointcept alone; see comparison.py.

@@ -261,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin probe``."""
     found = open_run(args.run, args.config)
-    available = sources_of(found)
+    sources = args.sources or sources_of(found)  # named ones may be of another method's backbone
     if found.checkpoint is None and Path(args.run).is_dir() and not args.sources:
         # A folder stands for its trained model; a config file for random weights.
         raise FileNotFoundError(
@@ -280,7 +280,7 @@ def run(args: argparse.Namespace) -> int:
         [scan for scan in progress(train, "reading, train")],
         [scan for scan in progress(val, "reading, val")],
         class_names(found, args.data),
-        args.sources or available,
+        sources,
         settings,
         knn=not args.no_knn,
         say=print,
