@@ -111,6 +111,15 @@ def train(config: Path, folder: Path, *hooks: dict, resume: Path | None = None) 
     return Witness.seen
 
 
+@pytest.fixture(scope="module", autouse=True)
+def configs_as_they_are():
+    """Both hosts have yapf format the config of every run, which takes longer than training it."""
+    package = "mmengine.config" if HOST.name == "minihost" else f"{HOST.name}.utils"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{package}.config.FormatCode", lambda text, **_: (text, False))
+        yield
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     root = tmp_path_factory.mktemp("online")
