@@ -75,7 +75,7 @@ def loss_chart(curves: Mapping[str, Curve], path: Path) -> bool:
             _noisy(axes, curves[tag], colour, name)
         axes.set(xlabel="batch", ylabel="loss", xlim=(0, None))
         _limit_to_bulk(axes, [curves[tag].value for tag in present])
-        axes.legend(ncols=3, loc="upper right")
+        _legend_above(axes)
     return True
 
 
@@ -89,7 +89,7 @@ def feature_std_chart(curves: Mapping[str, Curve], isotropic: float, path: Path)
         axes.axhline(isotropic, color=GREY, linestyle="--", label="1/√D, evenly spread")
         axes.axhline(0, color=RED, linewidth=1, label="0, collapsed")
         axes.set(xlabel="batch", ylabel="standard deviation", xlim=(0, None))
-        axes.legend(ncols=3, loc="lower right")
+        _legend_above(axes)
     return True
 
 
@@ -110,21 +110,14 @@ def monitor_chart(curves: Mapping[str, Curve], panels: Sequence[Panel], path: Pa
             if panel.reference is not None:
                 colour = RED if panel.bad else GREEN
                 axes.axhline(panel.reference, color=colour, linestyle="--", linewidth=1.2)
-                axes.annotate(
-                    panel.name,
-                    (1, panel.reference),
-                    xycoords=("axes fraction", "data"),
-                    xytext=(0, 3),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=8,
-                    color=colour,
-                )
+                axes.set_title(panel.name, fontsize=8, color=colour, loc="right")
             axes.set_title(panel.title, fontsize=9.5, color="#3c4048", loc="left")
             axes.tick_params(labelsize=8)
             axes.ticklabel_format(axis="y", useOffset=False)
             axes.locator_params(nbins=4)
             axes.margins(y=0.18)
+            if len(set(curve.value.tolist())) == 1 and np.isfinite(curve.value[0]):
+                axes.set_ylim(curve.value[0] - 1, curve.value[0] + 1)
         for axes in grid.flat[len(present) :]:
             axes.set_visible(False)
         figure.supxlabel("optimizer step", fontsize=9, color="#3c4048")
@@ -152,7 +145,7 @@ def epoch_chart(curves: Mapping[str, Curve], names: Mapping[str, str], path: Pat
         axes.set(xlabel="epoch", ylabel="percent", ylim=(0, None))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.margins(y=0.15)
-        axes.legend(ncols=3, loc="best")
+        _legend_above(axes)
     return True
 
 
@@ -205,13 +198,19 @@ def _save(figure: plt.Figure, path: Path) -> None:
     plt.close(figure)
 
 
+def _legend_above(axes: plt.Axes) -> None:
+    """A legend that hides no curve."""
+    axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
 def _noisy(axes: plt.Axes, curve: Curve, colour: str, name: str) -> None:
     """A noisy curve, pale, with its moving mean; values that are no number leave a gap."""
     step, value = curve
     there = np.isfinite(value)
     axes.plot(step, value, color=colour, alpha=0.18, linewidth=0.8)
     mean = smooth(value[there], _window(value))
-    axes.plot(step[there], mean, color=colour, label=name)
+    marker = "o" if len(step) < 12 else None
+    axes.plot(step[there], mean, color=colour, label=name, marker=marker, markersize=4)
 
 
 def _window(value: np.ndarray) -> int:

@@ -105,8 +105,7 @@ class Record:
         if self.epochs_done >= self.epochs:
             return "finished"
         young = self.log_age is not None and self.log_age < SILENCE
-        stopped = any(warned.level != "WARNING" for warned in self.log.warnings)
-        return "running" if young and not stopped else "unfinished"
+        return "running" if young and not self.log.stopped else "unfinished"
 
     @property
     def model(self) -> Mapping[str, Any]:
@@ -153,6 +152,13 @@ def read_record(path: str | Path, config: str | Path | None = None) -> Record:
         _take(record, path)
         if record.kind != "exported":
             _read_log(record)
+    if record.log.max_epoch and record.checkpoint_epoch > record.log.epochs_done:
+        problem = (
+            f"{record.log.epochs_done} epochs are done in it, {record.checkpoint_epoch} in the "
+            "checkpoint"
+        )
+        shows = "all epochs; one of the two files is of another run, or the log was begun anew"
+        record.missing.append(Missing("train.log", problem, shows, "Look which of them is meant."))
     if record.kind == "unknown":
         record.kind = kind_by_config(record.model)
     if record.kind != "exported":

@@ -58,11 +58,13 @@ def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
 
 
 def joined(first: Mapping[str, Curve], second: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Curves of two sources; where both have a step of a tag, the second counts."""
+    """Curves of two sources: the second counts, the first goes on before and after it."""
     curves = {**first, **second}
     for tag in first.keys() & second.keys():
-        points = dict(zip(first[tag].step.tolist(), first[tag].value.tolist()))
-        points |= dict(zip(second[tag].step.tolist(), second[tag].value.tolist()))
+        (step, value), known = first[tag], second[tag].step
+        beyond = (step < known[0]) | (step > known[-1])
+        points = dict(zip(step[beyond].tolist(), value[beyond].tolist()))
+        points |= dict(zip(known.tolist(), second[tag].value.tolist()))
         curves[tag] = Curve.of(points)
     return curves
 

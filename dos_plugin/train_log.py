@@ -81,6 +81,7 @@ class TrainLog:
         test: the validation after the last epoch that the host's ``PreciseEvaluator`` makes.
         warnings: warnings and errors, in the order in which they were said first.
         config_text: the config as the run wrote it into the log, None if it did not.
+        stopped: the last message is an error.
         seconds: from the first line to the last.
         cut: the file ends within a line.
     """
@@ -94,6 +95,7 @@ class TrainLog:
     test: Validation | None = None
     warnings: list[Warned] = field(default_factory=list)
     config_text: str | None = None
+    stopped: bool = False
     seconds: float = 0.0
     cut: bool = False
 
@@ -114,6 +116,7 @@ def read_train_log(path: str | Path) -> TrainLog:
     times: list[str] = []
     for time, level, message in _messages(Path(path), log):
         times = [times[0] if times else time, time]
+        log.stopped = level in ("ERROR", "CRITICAL")
         if train := TRAIN.match(message):
             log.epoch, log.max_epoch = int(train[1]), int(train[2])
             log.step = int(train[3]), int(train[4])
