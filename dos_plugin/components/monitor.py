@@ -1,8 +1,6 @@
 """PrototypeMonitor: whether a pretraining learns, in numbers and, where it collapses, in words."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +21,9 @@ from dos_plugin.method.health import (
 from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 
 from .batch import Views
+from .collapse import Alarm, summary
 from .model import DOS
-from .watch import open_wandb
+from .watch import check_whole, is_main_process, open_wandb
 
 
 class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
@@ -43,91 +42,32 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     Args:
         interval: Optimizer steps from one measurement to the next.
+        warmup: No warning in so many first optimizer steps, in which features are random.
+        limits: Limits that are warned of, where they shall be others than
+            :data:`.collapse.LIMITS`, such as ``dict(feat_std=0.1)``.
         dead_below: A prototype is dead below this share of the prior's mass.
         duplicate_above: Prototypes are duplicates above this cosine.
-        warmup: No warning in so many first optimizer steps, in which features are random.
-        min_feat_std: Warn below this standard deviation of the features, times sqrt(D).
-        min_rank: Warn below this effective rank of the features (RankMe).
-        max_target_entropy: Warn above this entropy of the teacher's targets, between 0 and 1.
-        max_prior_kl: Warn above this divergence of the assigned mass from the prior, nats.
-        max_dead: Warn above this share of dead prototypes.
-        max_duplicate: Warn above this share of duplicate prototypes.
 
     Raises:
-        ValueError: If ``interval`` is less than 1 or the model is not DOS.
+        ValueError: If ``interval`` is no whole number of at least 1, there is no such limit, or
+            the model is not DOS.
     """
 
     def __init__(
         self,
         interval: int = 50,
+        warmup: int = 20,
+        limits: Mapping[str, float] | None = None,
         dead_below: float = 0.01,
         duplicate_above: float = 0.95,
-        warmup: int = 20,
-        min_feat_std: float = 0.1,
-        min_rank: float = 2.0,
-        max_target_entropy: float = 0.999,
-        max_prior_kl: float = 2.0,
-        max_dead: float = 0.5,
-        max_duplicate: float = 0.5,
     ) -> None:
         super().__init__()
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1, got {interval}")
+        check_whole("PrototypeMonitor", "interval", interval)
         self.interval = interval
+        self.warmup = warmup
+        self.alarm = Alarm(limits)
         self.dead_below = dead_below
         self.duplicate_above = duplicate_above
-        self.warmup = warmup
-        self.limits = [
-            Limit(
-                "feat_std",
-                "below",
-                min_feat_std,
-                "min_feat_std",
-                "all features are nearly the same",
-                _SLOWER,
-            ),
-            Limit(
-                "rankme",
-                "below",
-                min_rank,
-                "min_rank",
-                "the features fill next to no dimension",
-                _SLOWER,
-            ),
-            Limit(
-                "target_entropy",
-                "above",
-                max_target_entropy,
-                "max_target_entropy",
-                "the teacher's targets are the same at all points",
-                _SLOWER,
-            ),
-            Limit(
-                "prior_kl",
-                "above",
-                max_prior_kl,
-                "max_prior_kl",
-                "few prototypes take all points",
-                _SINKHORN,
-            ),
-            Limit(
-                "dead_share",
-                "above",
-                max_dead,
-                "max_dead",
-                "most prototypes are used by no point",
-                _SINKHORN,
-            ),
-            Limit(
-                "duplicate_share",
-                "above",
-                max_duplicate,
-                "max_duplicate",
-                "most prototypes are copies of others",
-                _SLOWER,
-            ),
-        ]
-        self.warned: set[str] = set()
         self.last_step: int | None = None  # optimizer steps before the latest measurement
         self.values: dict[str, float] = {}
         self.of_epoch: list[dict[str, float]] = []
@@ -149,7 +89,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         self.of_epoch = []
 
     def before_step(self) -> None:
-        if not _is_main_process():
+        if not is_main_process():
             return
         step, last = self.model.step, self.last_step
         due = last is None or step - last >= self.interval
@@ -180,9 +120,9 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         views: Views,
     ) -> dict[str, float]:
         """All numbers of a batch with at least one matched row, by their names in the log."""
-        mean_std, smallest_std = channel_std(teacher)
+        std, smallest_std = channel_std(teacher)
         values = {
-            "feat_std": mean_std,
+            "feat_std": std,
             "feat_std_smallest": smallest_std,
             "rankme": rank_me(teacher),
             "same_matched": sum(len(rows) for rows, _, _ in same_view) / len(student),
@@ -234,96 +174,16 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         if (run := open_wandb(self.trainer)) is not None:
             run.log({"monitor/step": step, **scalars}, step=run.run.step)
         if step > self.warmup:
-            self.warn(values, step)
-
-    def warn(self, values: Mapping[str, float], step: int) -> None:
-        """Warn of every limit that is passed, once until it is kept again."""
-        for limit in self.limits:
-            value = values.get(limit.name)
-            if value is None or not limit.passed_by(value):
-                self.warned.discard(limit.name)
-            elif limit.name not in self.warned:
-                self.warned.add(limit.name)
-                self.trainer.logger.warning(limit.message(value, step))
+            for message in self.alarm.messages(values, step):
+                self.trainer.logger.warning(message)
 
     def after_epoch(self) -> None:
         if self.of_epoch:
-            self.trainer.logger.info(summary(self.of_epoch, self.model))
+            self.trainer.logger.info(summary(self.of_epoch, self.model.head_channels))
 
 
-_SLOWER = (
-    "Try a lower optimizer.lr (and scheduler.max_lr), model.momentum_base nearer to 1, "
-    "teacher temperatures that are not above 0.07"
-)
-_SINKHORN = (
-    "Try model.sinkhorn with num_iters=3, a smaller alpha, a lower optimizer.lr, or fewer "
-    "model.num_prototypes"
-)
 SCALARS = (
     "prior_kl", "effective_prototypes", "dead_prototypes", "duplicate_prototypes",
     "target_entropy", "feat_std", "feat_std_smallest", "rankme", "same_matched", "cross_matched",
     "visible",
 )  # fmt: skip
-
-
-class Limit(NamedTuple):
-    """What a number must not pass.
-
-    Attributes:
-        name: of the number.
-        side: ``"below"`` or ``"above"``: where it must not be.
-        value: the limit.
-        option: option of the hook that sets it.
-        meaning: what is wrong when it is passed.
-        advice: what to try then.
-    """
-
-    name: str
-    side: str
-    value: float
-    option: str
-    meaning: str
-    advice: str
-
-    def passed_by(self, value: float) -> bool:
-        """Whether a value is beyond the limit, or no number."""
-        if math.isnan(value):
-            return True
-        return value < self.value if self.side == "below" else value > self.value
-
-    def message(self, value: float, step: int) -> str:
-        """The warning."""
-        return (
-            f"DOS: this run seems to collapse: {self.meaning}: {self.name} {value:.4g} is "
-            f"{self.side} {self.value:g} at step {step} ({self.option} of PrototypeMonitor). "
-            f"{self.advice}. See docs/monitoring.md"
-        )
-
-
-def summary(measured: Sequence[Mapping[str, float]], model: DOS) -> str:
-    """One line about an epoch: means of its measurements, with healthy values beside them."""
-    mean = {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}
-    parts = [
-        f"feature std {mean['feat_std']:.2f} (even: 1, collapsed: 0)",
-        f"RankMe {mean['rankme']:.1f} of {model.head_channels}",
-    ]
-    if "prior_kl" in mean:
-        count = model.num_prototypes
-        parts += [
-            f"target entropy {mean['target_entropy']:.3f} (collapsed: 1)",
-            f"KL to prior {mean['prior_kl']:.3f} (kept: 0)",
-            f"effective prototypes {mean['effective_prototypes']:.1f} "
-            f"(prior: {mean['effective_prototypes_of_prior']:.1f})",
-            f"dead {mean['dead_prototypes']:.0f} and duplicate {mean['duplicate_prototypes']:.0f} "
-            f"of {count}",
-        ]
-    parts += [
-        f"matched {mean['same_matched']:.0%} in the same view, {mean['cross_matched']:.0%} across",
-        f"visible {mean['visible']:.0%}",
-    ]
-    return "Monitor: " + ", ".join(parts)
-
-
-def _is_main_process() -> bool:
-    dist = torch.distributed
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
