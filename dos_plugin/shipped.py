@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(f"\nin {configs_dir()}")
+    print(f"\nin {configs_dir()}; rows of the ablation in its folder ablation")
     return 0
 
 
