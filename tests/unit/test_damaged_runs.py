@@ -1,0 +1,279 @@
+"""Reports of runs that are unfinished, damaged or of something else."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dos_plugin import cli
+from dos_plugin.record import read_record
+from tests.tiny_run import write_run, write_scans
+from tests.unit.test_train_log import train, write
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run whose log says that two of three epochs are done, and its scans, without labels."""
+    root = tmp_path_factory.mktemp("whole")
+    write_scans(root / "data", "train", 1, labels=False)
+    run = write_run(root / "run", root / "data")
+    config = (run / "config.py").read_text().strip()
+    lines = [f"Config:\n{config}", train(1, 2, 3.0), train(2, 2, 2.5), "Train result: loss: 2.5 "]
+    write(run / "train.log", lines, "pointcept")
+    log_events(run, [3.5, 3.0, 2.75, 2.5])
+    return run
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+def log_events(folder, losses):
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step, loss in enumerate(losses, 1):
+            writer.add_scalar("train_batch/loss", loss, step)
+            writer.add_scalar("params/momentum", 0.99, step)
+
+
+def missing(record):
+    return {entry.what: entry for entry in record.missing if not entry.optional}
+
+
+def report(run, capsys, *options):
+    """The command's status, page, content and errors."""
+    out = run.parent / "report"
+    status = cli.main(["report", str(run), "--no-probe", "--out", str(out), *options])
+    said = capsys.readouterr()
+    page = (out / "report.html").read_text() if status == 0 else ""
+    content = json.loads((out / "report.json").read_text()) if status == 0 else {}
+    return status, page, content, said.err
+
+
+def test_a_whole_run_misses_nothing(whole):
+    record = read_record(whole)
+    assert not record.missing
+    assert record.kind == "DOS pretraining" and record.checkpoint_epoch == 1
+    assert (record.epochs_done, record.epochs, record.state) == (2, 3, "running")
+    np.testing.assert_array_equal(record.curves["train_batch/loss"].value, [3.5, 3, 2.75, 2.5])
+
+
+def test_a_log_that_was_silent_for_long_is_of_an_unfinished_run(run):
+    import os
+
+    os.utime(run / "train.log", (1, 1))
+    assert read_record(run).state == "unfinished"
+    write(run / "train.log", [train(3, 2, 1.0), "Train result: loss: 1.0 "])
+    assert read_record(run).state == "finished"
+    write(run / "train.log", [train(2, 2, 1.0), ("ERROR", "ValueError: no more")])
+    assert read_record(run).state == "unfinished"
+
+
+def test_without_config_the_one_in_the_log_is_taken(run):
+    expected = read_record(run).config.to_dict()
+    (run / "config.py").unlink()
+    record = read_record(run)
+    assert missing(record)["config.py"].problem == "not there"
+    assert "taken from train.log" in missing(record)["config.py"].remedy
+    assert record.config.to_dict()["model"] == expected["model"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off", "without model", "raises"])
+def test_a_config_that_cannot_be_read_is_named_and_curves_are_shown(run, capsys, damage):
+    path = run / "config.py"
+    text = path.read_text()
+    path.write_text(
+        {
+            "gone": "",
+            "cut off": text[: text.index("optimizer")][:-30],
+            "without model": "epoch = 3\n",
+            "raises": f"{text}\nraise RuntimeError('boom')\n",
+        }[damage]
+    )
+    if damage == "gone":
+        path.unlink()
+    write(run / "train.log", [train(1, 2, 3.0)])
+    status, page, content, errors = report(run, capsys)
+    assert status == 0
+    (entry,) = [entry for entry in content["missing"] if entry["what"] == "config.py"]
+    assert "--config" in entry["remedy"]
+    assert {"gone": "not there", "without model": "no model", "raises": "boom"}.get(
+        damage, "SyntaxError"
+    ) in entry["problem"]
+    assert "missing: config.py: " in errors
+    assert 'id="missing"' in page and "Loss over training batches" in page
+    assert content["training"]["steps"] == 4 and content["config"] is None
+
+
+def test_an_unknown_model_and_a_checkpoint_of_another_size(run, capsys):
+    path = run / "config.py"
+    text = (
+        path.read_text().replace('"DOS-v1m1"', '"Nobody-v1"').replace("(8, 16, 24)", "(8, 16, 30)")
+    )
+    path.write_text(text)
+    status, page, content, errors = report(run, capsys)
+    assert status == 0
+    found = {entry["what"]: entry["problem"] for entry in content["missing"]}
+    assert "does not fit" in found["DOS features"] and "does not fit" in found["prototypes"]
+    assert "Nobody-v1" in found["Random weights"]
+    assert "there are none" in next(v for k, v in found.items() if k.startswith("labels of"))
+    assert "Loss over training batches" in page
+    assert errors.count("missing: ") == 4
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_data_root_that_is_not_here_or_holds_nothing(run, capsys, tmp_path, there):
+    root = tmp_path / "elsewhere"
+    if there:
+        root.mkdir()
+    status, page, content, _ = report(run, capsys, "--data", str(root))
+    assert status == 0
+    (entry,) = [entry for entry in content["missing"] if entry["what"] == "scans"]
+    assert str(root) in entry["problem"] and "--data" in entry["remedy"]
+    assert "What the network sees" not in page and "Loss over training batches" in page
+
+
+def test_a_scan_that_is_damaged_is_left_out(run, capsys, tmp_path):
+    write_scans(tmp_path / "data", "train", 2)
+    (tmp_path / "data/train/scan-0/coord.npy").write_bytes(b"nothing")
+    (run / "model" / "model_last.pth").unlink()
+    status, page, content, _ = report(run, capsys, "--data", str(tmp_path / "data"))
+    assert status == 0
+    what = [entry["what"] for entry in content["missing"]]
+    assert any(name.endswith("scan-0") for name in what)
+    assert "<code>scan-1</code>" in page and "<h3>Labels</h3>" in page
+    assert "<h3>Random weights</h3>" in page and "<h3>DOS features</h3>" not in page
+
+
+def test_without_a_checkpoint(run):
+    (run / "model" / "model_last.pth").unlink()
+    record = read_record(run)
+    assert missing(record)["model/model_last.pth"].problem == "no checkpoint there"
+    assert record.kind == "DOS pretraining" and record.checkpoint is None
+
+
+def test_of_a_truncated_checkpoint_the_next_one_is_taken(run):
+    last = run / "model" / "model_last.pth"
+    shutil.copy(last, run / "model" / "epoch_1.pth")
+    last.write_bytes(last.read_bytes()[:1000])
+    record = read_record(run)
+    assert "truncated" in missing(record)["model/model_last.pth"].problem
+    assert record.checkpoint == run / "model" / "epoch_1.pth" and record.checkpoint_epoch == 1
+    (run / "model" / "epoch_1.pth").unlink()
+    assert read_record(run).checkpoint is None
+
+
+def test_a_checkpoint_that_is_newer_than_the_log_is_named(run):
+    path = run / "model" / "model_last.pth"
+    torch.save(torch.load(path) | {"epoch": 9}, path)
+    assert "9 in the checkpoint" in missing(read_record(run))["train.log"].problem
+
+
+def test_without_event_files_losses_come_from_the_log(run):
+    for file in run.glob("events*"):
+        file.unlink()
+    record = read_record(run)
+    assert missing(record)["events.out.tfevents.*"].problem == "not there"
+    np.testing.assert_array_equal(record.curves["train_batch/loss"].value, [3.0, 2.5])
+
+
+def test_an_event_file_that_was_cut_off_goes_on_with_the_log(run):
+    (file,) = run.glob("events*")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) - 70])  # within the last loss
+    record = read_record(run)
+    assert "cut off within a record" in missing(record)[file.name].problem
+    np.testing.assert_array_equal(record.curves["train_batch/loss"].value, [3.5, 3, 2.75, 2.5])
+    file.write_bytes(b"\x01" + content[1:])
+    assert file.name in missing(read_record(run))
+
+
+def test_without_tensorboardx_losses_come_from_the_log(run, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("tensorboardX")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    record = read_record(run)
+    assert "tensorboardX" in missing(record)["events.out.tfevents.*"].problem
+    assert "pip install tensorboardX" in missing(record)["events.out.tfevents.*"].remedy
+    np.testing.assert_array_equal(record.curves["train_batch/loss"].value, [3.0, 2.5])
+
+
+def test_without_matplotlib_the_page_has_no_charts(run, capsys, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "dos_plugin.charts", raising=False)
+    monkeypatch.setattr("dos_plugin.charts", None, raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, page, _, errors = report(run, capsys, "--data", str(tmp_path / "none"))
+    assert status == 0
+    assert "Loss over training batches" not in page and "Config of the run" in page
+    (line,) = [line for line in errors.splitlines() if "pip install matplotlib" in line]
+    assert line.startswith("missing: charts: ")
+
+
+def test_history_of_the_probe_whole_and_broken(run):
+    from dos_plugin.report_charts import probe_curves
+
+    entries = [{"epoch": e, "linear": {"miou": 20.0 + e}, "knn": {"miou": 9.0}} for e in (0, 5)]
+    (run / "probe.json").write_text(json.dumps(entries))
+    assert probe_curves(read_record(run))["probe/linear_mIoU"].value.tolist() == [20, 25]
+    for text in ('[{"epoch": 0', '{"epoch": 0}', "[3]"):
+        (run / "probe.json").write_text(text)
+        record = read_record(run)
+        assert "probe.json" in missing(record) and probe_curves(record) == {}
+
+
+def test_a_folder_with_nothing_of_a_run_is_an_error(tmp_path, capsys):
+    assert report(tmp_path / "none", capsys)[0] == 2
+    (tmp_path / "empty").mkdir()
+    status, _, _, errors = report(tmp_path / "empty", capsys)
+    assert status == 2 and "nothing of a run there, expected config.py" in errors
+    (tmp_path / "all" / "one").mkdir(parents=True)
+    (tmp_path / "all" / "one" / "config.py").touch()
+    status, _, _, errors = report(tmp_path / "all", capsys)
+    assert status == 2 and f"runs lie in {tmp_path / 'all' / 'one'}" in errors
+
+
+def test_a_segmentation_run_by_its_log_alone(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    lines = ["Config:\nmodel = dict(type='DefaultSegmentorV2')\nseed = 4"]
+    for epoch, score in ((1, 0.2), (2, 0.45), (3, 0.4)):
+        lines += [
+            train(epoch, 2, 1.0),
+            f"Train result: loss: {epoch} ",
+            f"Val result: mIoU/mAcc/allAcc {score}/0.5/0.7.",
+            f"Class_0-road Result: iou/accuracy {score}/0.7",
+            f"Class_1-a < b Result: iou/accuracy {score / 2}/0.7",
+        ]
+    lines.insert(3, ("WARNING", "a <b> to look at"))
+    write(folder / "train.log", lines)
+    status, page, content, _ = report(folder, capsys)
+    assert status == 0
+    assert content["kind"] == "segmentation run" and content["state"] == "finished"
+    assert content["seed"] == 4
+    assert content["verdict"]["level"] == "learning"
+    assert "45.0" in content["verdict"]["reasons"][0]
+    assert "Validation scores over epochs" in page and "a &lt; b" in page
+    assert "a &lt;b&gt; to look at" in page
+    assert re_between(page, "<td>road</td>", "</tr>").count("40.0") == 2
+
+
+def re_between(text, start, end):
+    return text[text.index(start) : text.index(end, text.index(start))]
+
+
+def test_a_pretraining_of_the_host_by_its_log_and_config(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.py").write_text("model = dict(type='Sonata-v1m1')\neval_epoch = 3\n")
+    lines = [train(1, 2, 5.0, more="mask_loss: 4.0 "), train(2, 1, 4.0, more="mask_loss: 3.0 ")]
+    write(folder / "train.log", lines, "pointcept")
+    status, page, content, _ = report(folder, capsys)
+    assert status == 0
+    assert "Report of a run of Sonata-v1m1" in page and "<b>running</b>, epoch 2 of 3" in page
+    assert content["verdict"]["level"] == "early"
+    assert content["epochs_done"] == 1 and content["epochs"] == 3
