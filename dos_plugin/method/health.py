@@ -88,10 +88,13 @@ def rank_me(feat: Tensor, max_rows: int = 4096) -> float:
     """Effective rank of features (N, D): exp(entropy) of the singular values over their sum.
 
     (RankMe, arXiv 2210.02885.) Between 1 and min(N, D). Of more than ``max_rows`` rows, evenly
-    strided ones are taken.
+    strided ones are taken. NaN where the features are not finite, or all 0.
     """
     rows = feat[:: -(-len(feat) // max_rows)].double()
-    singular = torch.linalg.eigvalsh((rows.T @ rows).cpu()).clamp_min(0).sqrt()
+    gram = (rows.T @ rows).cpu()
+    if not gram.isfinite().all():  # eigenvalues of it would be an error
+        return torch.nan
+    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     return effective_number(singular / singular.sum())
 
 
