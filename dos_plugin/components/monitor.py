@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dos_plugin.collapse import Alarm, summary
 from dos_plugin.host import HOST
 from dos_plugin.method.blocks import Logits
 from dos_plugin.method.health import (
@@ -21,7 +22,6 @@ from dos_plugin.method.health import (
 from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 
 from .batch import Views
-from .collapse import Alarm, summary
 from .model import DOS
 from .watch import check_whole, is_main_process, open_wandb
 
@@ -44,7 +44,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         interval: Optimizer steps from one measurement to the next.
         warmup: No warning in so many first optimizer steps, in which features are random.
         limits: Limits that are warned of, where they shall be others than
-            :data:`.collapse.LIMITS`, such as ``dict(feat_std=0.1)``.
+            :data:`dos_plugin.collapse.LIMITS`, such as ``dict(feat_std=0.1)``.
         dead_below: A prototype is dead below this share of the prior's mass.
         duplicate_above: Prototypes are duplicates above this cosine.
 
@@ -179,7 +179,8 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def after_epoch(self) -> None:
         if self.of_epoch:
-            self.trainer.logger.info(summary(self.of_epoch, self.model.head_channels))
+            line = summary(self.of_epoch, self.model.head_channels, self.model.num_prototypes)
+            self.trainer.logger.info(line)
 
 
 SCALARS = (

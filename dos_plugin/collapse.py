@@ -79,12 +79,13 @@ class Alarm:
         )
 
 
-def summary(measured: Sequence[Mapping[str, float]], channels: int) -> str:
+def summary(measured: Sequence[Mapping[str, float]], channels: int, num_prototypes: int) -> str:
     """One line about an epoch: means of its measurements, healthy values beside them.
 
     Args:
         measured: At least one measurement.
         channels: D, of the projection.
+        num_prototypes: K.
     """
     mean = {key: sum(m[key] for m in measured) / len(measured) for key in measured[0]}
     parts = [
@@ -97,7 +98,8 @@ def summary(measured: Sequence[Mapping[str, float]], channels: int) -> str:
             f"KL to prior {mean['prior_kl']:.3f} (kept 0)",
             f"effective prototypes {mean['effective_prototypes']:.1f} "
             f"(prior {mean['effective_prototypes_of_prior']:.1f})",
-            f"dead {mean['dead_share']:.0%}, duplicate {mean['duplicate_share']:.0%}",
+            f"dead {mean['dead_prototypes']:.0f} and duplicate {mean['duplicate_prototypes']:.0f} "
+            f"of {num_prototypes}",
         ]
     parts += [
         f"matched {mean['same_matched']:.0%} in the same view, {mean['cross_matched']:.0%} across",
