@@ -152,6 +152,10 @@ def read_record(path: str | Path, config: str | Path | None = None) -> Record:
         _take(record, path)
         if record.kind != "exported":
             _read_log(record)
+    if record.log.cut and record.state not in ("running", "finished"):
+        remedy = "Copy it again, if it is whole elsewhere."
+        entry = Missing("train.log", "ends within a line", "how the run went on", remedy)
+        record.missing.append(entry)
     if record.log.max_epoch and record.checkpoint_epoch > record.log.epochs_done:
         problem = (
             f"{record.log.epochs_done} epochs are done in it, {record.checkpoint_epoch} in the "

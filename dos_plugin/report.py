@@ -14,7 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dos_plugin.compare import class_names, feature_function, probe_run, raw_inputs
+from dos_plugin.compare import (
+    class_names,
+    feature_function,
+    probe_run,
+    raw_inputs,
+    sources_of,
+)
 from dos_plugin.features import Scan, ScanSource, dataset_config, default_splits
 from dos_plugin.probe import ProbeSettings
 from dos_plugin.prototypes import Projector, Usage, load_projector, measure_usage
@@ -29,31 +35,30 @@ __all__ = ["Facts", "add_arguments", "probe_into", "run", "write_report"]
 # Scans over which prototype usage and principal components are measured.
 USAGE_SCANS = 8
 
-# What is drawn by principal components: source, kind of run it is for, title, what to look for.
-FEATURES = (
-    (
-        "dos",
-        "DOS pretraining",
+# What is drawn by principal components: title, and what to look for, by source.
+FEATURES = {
+    "dos": (
         "DOS features",
         "First three principal components of the student's frozen features as red, green and "
         "blue. Points of one kind should share a colour wherever they stand: look for ground, "
         "walls, vegetation and cars.",
     ),
-    (
-        "segmentor",
-        "segmentation run",
+    "teacher": (
+        "DOS features of the teacher",
+        "First three principal components of the frozen features as red, green and blue. Points "
+        "of one kind should share a colour wherever they stand.",
+    ),
+    "segmentor": (
         "Features of the trained backbone",
         "First three principal components of the backbone's features as red, green and blue. "
         "Points of one class should share a colour wherever they stand.",
     ),
-    (
-        "random",
-        "",
+    "random": (
         "Random weights",
         "The same for the network with random weights. Expect mostly height and distance; what the "
         "picture above tells apart beyond this one was learned.",
     ),
-)
+}
 
 
 def write_report(
@@ -242,10 +247,13 @@ def _draw_pictures(
     found: list[Any] = []
     with record.attempt("pictures", "the scan by class", "pip install pillow."):
         found.append(pictures.draw_labels(scan, pictures.scan_palette(names), folder))
-    for source, kind, title, caption in FEATURES:
-        if kind and (kind != record.kind or record.checkpoint is None):
-            continue
-        remedy = "Is it the checkpoint of this config, and is its model known here?"
+    remedy = "Is it the checkpoint of this config, and is its model known here?"
+    available: tuple[str, ...] = ("random",)
+    with record.attempt("features", "the scan coloured by its features", remedy):
+        available = sources_of(run)
+    trained = [source for source in FEATURES if source in available and source != "random"]
+    for source in (*trained[:1], "random"):
+        title, caption = FEATURES[source]
         with record.attempt(title, "the scan coloured by its features", remedy):
             features = feature_function(run, source)
             name = "pca-random" if source == "random" else "pca"

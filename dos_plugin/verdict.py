@@ -5,30 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from dos_plugin.collapse import LIMITS
 
 Level = Literal["learning", "early", "unknown", "not learning", "collapsed"]
 
 # Better by less than so many points of mIoU counts as no better.
 LEAST_GAIN = 1.0
-
-
-class Limit(NamedTuple):
-    """Where a monitor says collapse; the defaults of ``PrototypeMonitor``."""
-
-    side: Literal["below", "above"]
-    value: float
-    meaning: str
-
-
-LIMITS = {
-    "feat_std": Limit("below", 0.1, "all features are nearly the same"),
-    "rankme": Limit("below", 2.0, "the features fill next to no dimension"),
-    "target_entropy": Limit("above", 0.999, "the teacher's targets are the same at all points"),
-    "prior_kl": Limit("above", 2.0, "few prototypes take all points"),
-    "dead_share": Limit("above", 0.5, "most prototypes are used by no point"),
-    "duplicate_share": Limit("above", 0.5, "most prototypes are copies of others"),
-}
 
 
 @dataclass
@@ -68,7 +52,7 @@ class Evidence:
     Attributes:
         kind: ``"DOS pretraining"``, ``"segmentation run"``, or another one.
         loss: the last loss.
-        monitors: last values by the names of ``LIMITS`` and others.
+        monitors: last values by the names of :data:`dos_plugin.collapse.LIMITS` and others.
         gain: a probe against random weights, or the best validation against the first.
         epochs_done: finished epochs.
         epochs: all epochs of the run, 0 if unknown.
@@ -100,15 +84,15 @@ def judge(evidence: Evidence) -> Verdict:
     """The first of these rules that applies.
 
     1. *Collapsed*: the last loss is not finite, or the last value of a monitor is beyond its limit
-       in ``LIMITS`` (those at which ``PrototypeMonitor`` warns).
+       in ``LIMITS`` (where ``PrototypeMonitor`` warns).
     2. *Learning*: a score is better than what it must beat, by at least a point of mIoU and twice
        the standard deviation over seeds. For a pretraining the score is a probe of the frozen
        features, to beat are random weights; for a segmentation run it is the best validation, to
        beat is the first one.
     3. *Not learning*: the run is finished and rule 2's score is there, but no better.
-    4. *Too early to say*: the run is not finished.
-    5. *Cannot be told*: it is finished, and there is no such score. Healthy monitors show that
-       nothing collapsed, not that the features are good.
+    4. *Too early to say*: epochs are left.
+    5. *Cannot be told*: none is left, or nothing says how many, and there is no such score.
+       Healthy monitors show that nothing collapsed, not that the features are good.
     """
     checks: tuple[Callable[[Evidence], Verdict | None], ...] = (_collapsed, _gained, _open)
     found = next(verdict for check in checks if (verdict := check(evidence)) is not None)
@@ -137,8 +121,7 @@ def _collapsed(evidence: Evidence) -> Verdict | None:
         value = evidence.monitors.get(name)
         if value is None:
             continue
-        beyond = value < limit.value if limit.side == "below" else value > limit.value
-        if beyond or math.isnan(value):
+        if limit.passed_by(value):
             meaning = limit.meaning[0].upper() + limit.meaning[1:]
             reasons.append(f"{meaning}: {name} is {value:.4g}, {limit.side} {limit.value:g}.")
     if reasons and evidence.gain:
@@ -159,9 +142,9 @@ def _gained(evidence: Evidence) -> Verdict | None:
 
 def _open(evidence: Evidence) -> Verdict:
     gain = [f"{evidence.gain}."] if evidence.gain else []
-    if not evidence.finished:
-        far = f"Epoch {evidence.epochs_done} of {evidence.epochs} is done."
-        return Verdict("early", "Too early to say", [*gain, *([far] if evidence.epochs else [])])
+    if evidence.epochs and not evidence.finished:
+        far = f"Epochs done: {evidence.epochs_done} of {evidence.epochs}."
+        return Verdict("early", "Too early to say", [*gain, far])
     if evidence.kind == "segmentation run":
         lack = "There are no two validations to compare, and a falling training loss is no proof."
     elif evidence.kind == "DOS pretraining":

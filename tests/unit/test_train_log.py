@@ -106,9 +106,7 @@ def test_warnings_are_counted_and_the_last_line_of_a_traceback_is_the_error(tmp_
 
 
 def test_the_lines_of_the_hooks_as_the_hooks_write_them(tmp_path):
-    from types import SimpleNamespace
-
-    from dos_plugin.components.monitor import summary
+    from dos_plugin.collapse import summary
     from dos_plugin.components.online_probe import log_line
 
     values = dict(
@@ -116,13 +114,12 @@ def test_the_lines_of_the_hooks_as_the_hooks_write_them(tmp_path):
         effective_prototypes=33.1, effective_prototypes_of_prior=28.1, dead_prototypes=2,
         duplicate_prototypes=3, same_matched=1.0, cross_matched=0.5, visible=0.3,
     )  # fmt: skip
-    model = SimpleNamespace(head_channels=64, num_prototypes=20)
     before = dict(epoch=0, linear=dict(miou=20.0), knn=dict(miou=18.0))
     after = dict(epoch=5, linear=dict(miou=25.5), knn=dict(miou=19.5))
     lines = [
         log_line(before, before, 1.0),
         train(1, 2, 1.0),
-        summary([values], model),
+        summary([values], 64, 20),
         log_line(after, before, 2.0),
     ]
     curves = read_train_log(write(tmp_path / "train.log", lines)).curves

@@ -1,10 +1,9 @@
 """The rule that judges a run."""
 
-import inspect
-
 import pytest
 
-from dos_plugin.verdict import LIMITS, Evidence, Gain, judge
+from dos_plugin.collapse import LIMITS
+from dos_plugin.verdict import Evidence, Gain, judge
 
 HEALTHY = dict(feat_std=0.9, rankme=40.0, target_entropy=0.9, prior_kl=0.1, dead_share=0.0)
 DOS = dict(kind="DOS pretraining", loss=1.0, epochs_done=10, epochs=10)
@@ -28,7 +27,7 @@ def gain(after, spread=0.0):
         (dict(monitors=HEALTHY, epochs_done=2), "early"),
         (dict(loss=float("nan"), gain=gain(30.0)), "collapsed"),
         (dict(loss=float("inf"), epochs_done=0), "collapsed"),
-        (dict(loss=None, epochs_done=0, epochs=0), "early"),
+        (dict(loss=None, epochs_done=0, epochs=0), "unknown"),
         (dict(kind="segmentation run"), "unknown"),
         (dict(kind="segmentation run", gain=gain(40.0)), "learning"),
         (dict(kind="other pretraining"), "unknown"),
@@ -52,25 +51,9 @@ def test_each_limit_that_is_passed_is_a_collapse_with_its_number(name):
     assert judge(Evidence(**DOS, monitors={name: float("nan")})).level == "collapsed"
 
 
-def test_limits_are_those_at_which_the_monitor_warns():
-    from dos_plugin.components.monitor import PrototypeMonitor
-
-    default = inspect.signature(PrototypeMonitor).parameters
-    options = dict(
-        feat_std="min_feat_std", rankme="min_rank", target_entropy="max_target_entropy",
-        prior_kl="max_prior_kl", dead_share="max_dead", duplicate_share="max_duplicate",
-    )  # fmt: skip
-    assert {name: default[option].default for name, option in options.items()} == {
-        name: limit.value for name, limit in LIMITS.items()
-    }
-    assert [(limit.name, limit.side) for limit in PrototypeMonitor().limits] == [
-        (name, limit.side) for name, limit in LIMITS.items()
-    ]
-
-
 def test_reasons_say_the_numbers():
     verdict = judge(Evidence(**DOS, monitors=HEALTHY, gain=gain(25.0)))
     assert verdict.reasons[0] == "mIoU: 25.0, random weights: 20.0 (+5.0 points)."
     assert "feature std 0.90" in verdict.reasons[1] and "RankMe 40.0" in verdict.reasons[1]
     early = judge(Evidence(**(DOS | dict(epochs_done=3))))
-    assert early.reasons == ["Epoch 3 of 10 is done."]
+    assert early.reasons == ["Epochs done: 3 of 10."]
