@@ -31,7 +31,10 @@ STATE = "demo.json"
 NEEDED = ("mmengine", "torch_pointcloud", "spconv", "tensorboardX", "matplotlib", "jinja2", "tqdm")
 
 # Files of a run that a new run in the same folder replaces.
-OF_A_RUN = ("config.py", "train.log", "model", "report", STATE)
+OF_A_RUN = (
+    *("config.py", "train.log", "model", "report", STATE),
+    *("probe.json", "features", "features.gif"),
+)
 
 
 @dataclass(frozen=True)

@@ -175,9 +175,11 @@ def save_gif(frames: Sequence[Path], path: Path, width: int = 1040) -> None:
 
     images = []
     for frame in frames:
-        with Image.open(frame) as image:
-            size = (width, round(image.height * width / image.width))
-            images.append(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        with Image.open(frame) as file:
+            size = (width, round(file.height * width / file.width))
+            image = file.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        # A hundred times quicker than the default, and as good on few colours.
+        images.append(image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
     partial = path.with_name(path.name + ".tmp")
     images[0].save(

@@ -157,6 +157,9 @@ hooks = [
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=None),
     dict(type="PrototypeMonitor"),
+    # Scans of your own may have no labels: then there is no probe.
+    dict(type="OnlineProbe", every=9, train_scans=6, val_scans=3, steps=100, required=False),
+    dict(type="FeaturePicture", every=4),
 ]
 
 train = dict(type="DefaultTrainer")

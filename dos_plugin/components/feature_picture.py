@@ -154,7 +154,9 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
                 raise
             self.trainer.logger.warning(f"FeaturePicture: no picture of epoch {epoch}: {error}")
             return
-        save_png(image, self.path(epoch))
+        partial = self.folder / "partial.png"
+        save_png(image, partial)
+        partial.replace(self.path(epoch))
         if self.trainer.writer is not None:
             self.trainer.writer.add_image(FOLDER, image, epoch, dataformats="HWC")
 

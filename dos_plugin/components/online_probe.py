@@ -60,6 +60,8 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
         steps: Optimizer steps of the linear probe.
         save_best: Copy ``model/model_last.pth`` to ``model/model_best.pth`` when the linear probe
             has its best mIoU so far. The hook has to stand after ``CheckpointSaver``.
+        required: False: where labelled scans are missing the hook says so once and does nothing,
+            for configs that also train on scans without labels.
 
     Raises:
         ValueError: If an option is out of range, the model is no pretraining, the scans have no
@@ -77,6 +79,7 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
         branch: Branch = "student",
         steps: int = 200,
         save_best: bool = False,
+        required: bool = True,
     ) -> None:
         super().__init__()
         for name, value in (("every", every), ("train_scans", train_scans)):
@@ -93,6 +96,8 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
         self.branch: Branch = branch
         self.settings = ProbeSettings(seeds=(0,), steps=steps, knn_bank=4000, knn_queries=4000)
         self.save_best = save_best
+        self.required = required
+        self.active = False
         self.history: list[dict[str, Any]] = []
 
     def before_train(self) -> None:
@@ -104,7 +109,14 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
             return
         with preserved_random():
             self.frozen = FrozenCopy(self.trainer, self.branch)
-            self.read_scans()
+            try:
+                self.read_scans()
+            except ValueError as error:
+                if self.required:
+                    raise
+                self.trainer.logger.warning(f"No probe while training: {error}")
+                return
+        self.active = True
         self.path = Path(self.trainer.cfg.save_path) / FILE
         if self.trainer.cfg.resume:
             self.history = read_history(self.path, self.trainer.start_epoch)
@@ -114,14 +126,14 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
     def before_epoch(self) -> None:
         """Probe what the run starts from; also an epoch that an interruption took the probe of."""
         start = self.trainer.start_epoch
-        if not is_main_process() or self.trainer.epoch != start:
+        if not self.active or self.trainer.epoch != start:
             return
         if start % self.every == 0 and start not in [entry["epoch"] for entry in self.history]:
             self.probe(start)
 
     def after_epoch(self) -> None:
         epoch = self.trainer.epoch + 1
-        if is_main_process() and (epoch % self.every == 0 or epoch == self.trainer.max_epoch):
+        if self.active and (epoch % self.every == 0 or epoch == self.trainer.max_epoch):
             self.probe(epoch)
 
     def read_scans(self) -> None:
@@ -150,7 +162,7 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
             count_classes([*self.train, *self.val], self.names)
             check_labels(self.train, self.val)
         except ValueError as error:
-            raise ValueError(f"OnlineProbe: {error} ({hint}; without any, remove it)") from error
+            raise ValueError(f"OnlineProbe: {error}; {hint}; without any, remove it") from error
 
     def read_split(self, run: Run, option: str, split: str, limit: int) -> list[Scan]:
         """The scans of a split; ValueError that names the option if they cannot be read."""
@@ -259,6 +271,8 @@ def read_history(path: Path, epochs: int) -> list[dict[str, Any]]:
         return []
     try:
         history = json.loads(path.read_text())
+        if not isinstance(history, list):
+            raise TypeError
         best_miou(history)
         return [entry for entry in history if entry["epoch"] <= epochs]
     except (ValueError, TypeError, KeyError) as error:
