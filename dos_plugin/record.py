@@ -307,7 +307,13 @@ def _read_curves(record: Record) -> None:
                     else f"{instead}Copy the file again, if it is whole elsewhere."
                 )
                 record.missing.append(Missing(file.name, what, "the end of the curves", remedy))
-    record.curves = joined(record.log.curves, events)
+    # The log's monitors are means over epochs, over batches: no continuation of measurements.
+    log = {
+        tag: curve
+        for tag, curve in record.log.curves.items()
+        if not (tag.startswith("monitor/") and tag in events)
+    }
+    record.curves = joined(log, events)
 
 
 def _read_probe_history(record: Record) -> None:

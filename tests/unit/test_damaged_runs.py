@@ -194,6 +194,20 @@ def test_an_event_file_that_was_cut_off_goes_on_with_the_log(run):
     assert file.name in missing(read_record(run))
 
 
+def test_monitors_of_the_log_count_where_there_are_no_others(run):
+    path = run / "train.log"
+    lines = [train(1, 2, 1.0), "Monitor: feature std 0.50 (even 1), RankMe 7.0 of 12"]
+    write(path, lines)
+    assert read_record(run).curves["monitor/feat_std"].value.tolist() == [0.5]
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(run)) as writer:
+        writer.add_scalar("monitor/feat_std", 0.25, 0)
+    curves = read_record(run).curves
+    assert curves["monitor/feat_std"].value.tolist() == [0.25]
+    assert curves["monitor/rankme"].value.tolist() == [7.0]
+
+
 def test_without_tensorboardx_losses_come_from_the_log(run, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tensorboardX")]:
         monkeypatch.setitem(sys.modules, name, None)
