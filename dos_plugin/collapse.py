@@ -34,9 +34,9 @@ class Limit(NamedTuple):
 
 # Beyond what healthy runs reach, and before what collapsed ones end at: docs/monitoring.md.
 LIMITS = {
-    "feat_std": Limit("below", 0.2, "all points have nearly the same features", _GENTLER),
+    "feat_std": Limit("below", 0.15, "all points have nearly the same features", _GENTLER),
     "rankme": Limit("below", 3.0, "the features fill next to no dimension", _GENTLER),
-    "target_entropy": Limit("above", 0.99, "the teacher's targets tell nothing apart", _GENTLER),
+    "target_entropy": Limit("above", 0.995, "the teacher's targets tell nothing apart", _GENTLER),
     "prior_kl": Limit("above", 2.0, "the prototypes' mass is far from the prior", _REGULARISE),
     "dead_share": Limit("above", 0.5, "most prototypes are used by no point", _REGULARISE),
     "duplicate_share": Limit("above", 0.5, "most prototypes are copies of others", _GENTLER),

@@ -1,0 +1,146 @@
+"""PrototypeMonitor in trainings on small synthetic streets, healthy ones and one that collapses."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dos_plugin.collapse import LIMITS, Alarm
+from dos_plugin.components.monitor import PrototypeMonitor
+from dos_plugin.minihost.launch import main
+from tests.tiny_run import write_config, write_scans
+
+SIZES = "model.num_prototypes=256", "model.head.out_channels=64", "model.head.hidden_channels=64"
+COLLAPSE = (
+    "model.sinkhorn.num_iters=0",
+    "model.momentum_base=0.0",
+    "model.momentum_final=0.0",
+    "optimizer.lr=0.03",
+    "scheduler.max_lr=0.03",
+)
+HEALTHY = "optimizer.lr=0.002", "scheduler.max_lr=0.002", "model.momentum_base=0.99"
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("streets")
+    write_scans(folder, "train", 8)
+    return folder
+
+
+@pytest.fixture
+def train(scans, tmp_path):
+    """Trains with options and the hook; returns its log."""
+
+    def run(*options: str, hook: str = "interval=5", epochs: int = 7) -> str:
+        config = write_config(tmp_path / "run", scans)
+        hooks = f'\nhooks.append(dict(type="PrototypeMonitor", {hook}))\n'
+        config.write_text(config.read_text() + hooks)
+        fixed = f"epoch={epochs}", f"eval_epoch={epochs}", "num_worker=0", *SIZES
+        main(["--config-file", str(config), "--options", *fixed, *options])
+        return (tmp_path / "run/train.log").read_text()
+
+    return run
+
+
+def test_a_run_made_to_collapse_is_warned_of(train):
+    log = train(*COLLAPSE)
+    warnings = [line for line in log.splitlines() if "WARNING" in line]
+    # At such rates the features jump about, but in next to no dimension.
+    assert any("rankme is 1." in w or "rankme is 2." in w for w in warnings)
+    assert any("prior_kl is" in w for w in warnings)
+    assert all("Try " in w and "docs/monitoring.md" in w for w in warnings)
+
+
+@pytest.mark.parametrize("seed, alpha", [(0, 1.3), (1, 0.0), (2, 3.0)])
+def test_healthy_runs_are_not_warned_of(train, seed, alpha):
+    log = train(*HEALTHY, f"seed={seed}", f"model.sinkhorn.alpha={alpha}")
+    assert "WARNING" not in log
+    assert log.count("Monitor: feature std") == 7
+
+
+@pytest.mark.parametrize("target", ["clustering", "regression"])
+def test_the_other_targets(train, target):
+    log = train(*HEALTHY, f"model.target={target}", epochs=2)
+    line = next(line for line in log.splitlines() if "Monitor: feature std" in line)
+    assert ("KL to prior" in line) == (target == "clustering")
+    assert "matched 100% in the same view" in line and "visible" in line
+
+
+GOOD = dict(feat_std=0.7, rankme=30.0, target_entropy=0.9, prior_kl=0.1)
+
+
+def test_a_warning_is_given_once_until_it_is_kept_again():
+    alarm = Alarm()
+    assert alarm.messages(GOOD, 1) == []
+    (message,) = alarm.messages(GOOD | dict(rankme=1.5), 2)
+    assert "step 2" in message and "rankme is 1.5, below 3" in message
+    (message,) = alarm.messages(GOOD | dict(rankme=1.4, prior_kl=9.0), 3)
+    assert "prior_kl is 9, above 2" in message and "rankme" not in message
+    assert alarm.messages(GOOD, 4) == []
+    assert len(alarm.messages(GOOD | dict(rankme=1.5, prior_kl=9.0), 5)) == 2
+
+
+def test_values_that_are_no_numbers_are_warned_of():
+    (message,) = Alarm().messages(GOOD | dict(feat_std=math.nan), 7)
+    assert "feat_std is nan, not a number" in message
+
+
+def test_limits_are_options():
+    alarm = Alarm(dict(rankme=31))
+    assert "below 31" in alarm.messages(GOOD, 1)[0]
+    assert LIMITS["rankme"].value == 3.0
+    with pytest.raises(ValueError, match="limits: there is none for 'rank', only for"):
+        PrototypeMonitor(limits=dict(rank=1))
+    with pytest.raises(ValueError, match="limits: rankme must be a number, got 'low'"):
+        PrototypeMonitor(limits=dict(rankme="low"))
+    with pytest.raises(ValueError, match="interval of PrototypeMonitor.*got 0"):
+        PrototypeMonitor(interval=0)
+
+
+def test_other_models_are_refused():
+    hook = PrototypeMonitor()
+    hook.trainer = SimpleNamespace(model=torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="needs model.type='DOS-v1m1', got Linear"):
+        hook.before_train()
+
+
+class FakeModel:
+    """What the hook sees of a model that takes an optimizer step every second batch."""
+
+    observer, step, head_channels = None, 0, 4
+
+
+@pytest.mark.parametrize(
+    "interval, expected",
+    [
+        (2, [(0, 1), (0, 4), (1, 2), (2, 0), (2, 4), (3, 2)]),
+        (100, [(0, 1), (0, 5), (1, 5), (2, 5), (3, 5)]),  # an epoch's last batch
+    ],
+)
+def test_when_it_measures(interval, expected):
+    """The first batch has no scene here, which is made up for at the next."""
+    hook, model = PrototypeMonitor(interval=interval), FakeModel()
+    hook.trainer = SimpleNamespace(
+        train_loader=range(6),
+        comm_info={},
+        writer=None,
+        cfg=dict(enable_wandb=False),
+    )
+    hook.model = model
+    measured = []
+    hook.measure = lambda *_: measured.append((epoch, batch)) or dict(GOOD)
+    for epoch in range(4):
+        hook.before_epoch()
+        for batch in range(6):
+            hook.trainer.comm_info["iter"] = batch
+            hook.before_step()
+            if model.observer is not None:
+                rows = torch.arange(0 if (epoch, batch) == (0, 0) else 5)
+                pairs = [(rows, rows, rows)] * 2
+                model.observer(torch.ones(len(rows), 4), None, pairs, pairs, None)
+            model.step += batch % 2
+            hook.after_step()
+            assert model.observer is None
+    assert measured == expected
