@@ -42,10 +42,13 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     """Train and probe, unless that has happened; steps, seconds and mIoU of the run."""
     folder = (args.out / f"{name}-{seed}").resolve()
     result = folder / "result.json"
+    settings = dict(
+        epoch=epoch, data=str(args.data), fraction=args.fraction, batch_size=args.batch_size
+    )
     if result.is_file():
         found = json.loads(result.read_text())
-        if found["epoch"] != epoch:
-            sys.exit(f"{folder}: trained for {found['epoch']} epochs and not {epoch}; remove it")
+        if found["settings"] != settings:
+            sys.exit(f"{folder}: was made with {found['settings']}, not {settings}; remove it")
         return found
     folder.mkdir(parents=True, exist_ok=True)
     labelled = (args.data / "few" / f"{args.fraction:g}-seed0").resolve()
@@ -67,7 +70,7 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     probe += ["--seeds", "1", "--sources", *sources, "--json", str(folder / "probe.json")]
     call(probe, folder / "probe.out")
     scores = json.loads((folder / "probe.json").read_text())["probe"]
-    found = dict(epoch=epoch, seconds=seconds, miou=scores[source]["miou"])
+    found = dict(settings=settings, seconds=seconds, miou=scores[source]["miou"])
     if "random" in scores:
         found["random"] = scores["random"]["miou"]
     if method == "supervised":
@@ -148,9 +151,9 @@ def row(name: str, miou: list[float], runs: list[dict[str, Any]] | None) -> dict
     return {
         "features": name,
         "miou": statistics.mean(miou),
-        "std": statistics.pstdev(miou),
+        "std": statistics.stdev(miou) if len(miou) > 1 else 0.0,
         "seeds": " ".join(f"{value:.1f}" for value in miou),
-        "epochs": " ".join(str(run["epoch"]) for run in runs) if runs else None,
+        "epochs": " ".join(str(run["settings"]["epoch"]) for run in runs) if runs else None,
         "seconds": statistics.mean(run["seconds"] for run in runs) if runs else None,
     }
 

@@ -3,8 +3,10 @@ Pointcept's Sonata on the synthetic streets: everything as in the ablation's con
 (backbone, scans, voxels, augmentations, features, head, prototypes, optimizer, steps) but what
 makes it Sonata: two global and four local views, mask tokens, three losses, matching by distance.
 
-Lengths follow the host's config in proportion to the voxels (masked blocks are those of DOS,
-1 m). It runs on Pointcept alone; see comparison.py.
+Lengths follow the host's config: masked blocks are as large as DOS's (1 m), jitter is half an
+input voxel, matches are at most four voxels of the features apart (two input voxels each here,
+after one pooling). Learning rate and momentum are DOS's. It runs on Pointcept alone; see
+comparison.py.
 """
 
 _base_ = ["../configs/dos/ablation/_base_.py"]

@@ -30,11 +30,13 @@ from dos_plugin.compare import class_names
 from dos_plugin.features import ScanSource, default_splits
 from dos_plugin.runs import active_host, open_run
 from dos_plugin.shipped import configs_dir, describe
+from dos_plugin.whole_file import write_whole
 
 STATE = "ablation.json"
 EMBEDDED = "minihost"
 # Classes by their share of the training points, the most frequent third first.
 THIRDS = ("head", "common", "tail")
+RANDOM = "random weights"
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
     failed = work_off(waiting, train, args.jobs)
     done = [job for job in jobs if is_done(job)]
     if done:
-        table = summarise(rows, done, head_common_tail(rows[0], args.data))
+        table = summarise(rows, done, head_common_tail(done[0]))
         write_results(table, args.out)
         print(f"\n{format_table(table)}\n\ntable and figure: {args.out}/ablation.md, ablation.png")
     for job, log in failed:
@@ -205,8 +207,11 @@ def plan(rows: Sequence[Row], args: argparse.Namespace) -> list[Job]:
 
 
 def is_done(job: Job) -> bool:
-    """Whether the run was trained and probed."""
-    return job.result.is_file()
+    """Whether the run was trained, and all its sources probed."""
+    try:
+        return set(job.sources) <= set(_read_result(job))
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def work_off(jobs: Sequence[Job], train: Sequence[str], workers: int) -> list[tuple[Job, Path]]:
@@ -223,10 +228,10 @@ def work_off(jobs: Sequence[Job], train: Sequence[str], workers: int) -> list[tu
                     print("failed", flush=True)
                     failed.append((job, log))
                     continue
-                miou = json.loads(job.result.read_text())["probe"]["dos"]["miou"]
+                miou = _read_result(job)["dos"]["miou"]
                 seconds = _read_state(job.folder)["seconds"]
                 print(f"{miou:.1f} mIoU, {seconds:.0f} s of training", flush=True)
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, too: what waits must not begin
             stop.set()
             raise
     return failed
@@ -266,15 +271,15 @@ def probe_command(job: Job) -> list[str]:
     return [*command, "--no-knn", "--sources", *job.sources, *job.probe, "--json", str(job.result)]
 
 
-def head_common_tail(row: Row, data: Path | None) -> dict[str, str]:
-    """Third of each class name by its share of the labelled training voxels.
+def head_common_tail(job: Job) -> dict[str, str]:
+    """Third of each class name by its share of the labelled voxels that a run was trained on.
 
     Raises:
         FileNotFoundError: if the scans are not there.
     """
-    found = open_run(row.path)
-    names = class_names(found, data)
-    source = ScanSource(found, data, default_splits(found, data)[0], 40)
+    found = open_run(job.folder)
+    names = class_names(found)
+    source = ScanSource(found, None, default_splits(found)[0], 40)
     labels = np.concatenate([scan.segment[scan.segment >= 0].numpy() for scan in source])
     order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")
     thirds = np.array_split(order, len(THIRDS))
@@ -285,23 +290,20 @@ def head_common_tail(row: Row, data: Path | None) -> dict[str, str]:
 def summarise(
     rows: Iterable[Row], jobs: Sequence[Job], thirds: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """A line per row that has a finished run, random weights first.
+    """A line per row that has a finished run, random weights first where they were probed.
 
     Returns:
-        Dicts of ``name``, ``summary``, ``seeds``, ``miou`` and ``miou_std`` (over the training
-        seeds), ``miou_seeds``, the mean IoU of the thirds of the classes, and ``seconds`` of all
-        trainings.
+        Dicts of ``name``, ``summary``, ``seeds``, ``miou`` and ``miou_std`` (of the sample of
+        training seeds), ``miou_seeds``, the mean IoU of the thirds of the classes, and ``seconds``
+        of all trainings.
     """
     jobs = sorted(jobs, key=lambda job: job.seed)
-    results = {job: json.loads(job.result.read_text())["probe"] for job in jobs}
+    results = {job: _read_result(job) for job in jobs}
     table = []
-    reference = jobs[0].row
-    first = [job for job in jobs if job.row is reference]
-    text = "The backbone before training."
-    table.append(
-        _line("random weights", text, first, [results[j]["random"] for j in first], thirds)
-    )
-    table[0]["seconds"] = 0.0
+    if first := [job for job in jobs if "random" in job.sources]:
+        entries = [results[job]["random"] for job in first]
+        table.append(_line(RANDOM, "The backbone before training.", first, entries, thirds))
+        table[0]["seconds"] = 0.0
     for row in rows:
         own = [job for job in jobs if job.row is row.source]
         if own:
@@ -348,7 +350,7 @@ def _draw(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     from dos_plugin.charts import BLUE, GREY, STYLE
 
-    random, *lines = table
+    lines = [line for line in table if line["name"] != RANDOM]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(line["name"].split("-")[0], []).append(line)
@@ -367,7 +369,9 @@ def _draw(table: Sequence[Mapping[str, Any]], path: Path) -> None:
                 mean, spread, seeds = line["miou"], line["miou_std"], line["miou_seeds"]
                 axes.plot(seeds, [place] * len(seeds), "o", color=BLUE, alpha=0.35, markersize=5)
                 axes.errorbar(mean, place, xerr=spread, fmt="|", color=BLUE, markersize=14, mew=2.5)
-            axes.axvline(random["miou"], color=GREY, linestyle="--", zorder=4)
+            for line in table:
+                if line["name"] == RANDOM:
+                    axes.axvline(line["miou"], color=GREY, linestyle="--", zorder=4)
             labels = [line["name"].removeprefix(f"{name}-") for line in group]
             axes.set_yticks(range(len(group)), labels)
             axes.set_ylim(len(group) - 0.5, -0.5)
@@ -389,13 +393,14 @@ def _line(
 ) -> dict[str, Any]:
     miou = [entry["miou"] for entry in entries]
     line: dict[str, Any] = dict(name=name, summary=summary, seeds=[job.seed for job in jobs])
-    line |= dict(miou=statistics.mean(miou), miou_std=statistics.pstdev(miou), miou_seeds=miou)
+    spread = statistics.stdev(miou) if len(miou) > 1 else 0.0
+    line |= dict(miou=statistics.mean(miou), miou_std=spread, miou_seeds=miou)
     for third in THIRDS:
         seeds = [
             [
                 iou
                 for label, iou in entry["iou"].items()
-                if iou is not None and thirds[label] == third
+                if iou is not None and thirds.get(label, THIRDS[-1]) == third
             ]
             for entry in entries
         ]
@@ -439,6 +444,11 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
 
 
+def _read_result(job: Job) -> dict[str, Any]:
+    """What the probe wrote, by source."""
+    return json.loads(job.result.read_text())["probe"]
+
+
 def _read_state(folder: Path) -> dict[str, Any]:
     path = folder / STATE
     if not path.is_file():
@@ -450,10 +460,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Completely or not at all."""
-    partial = folder / f"{STATE}.tmp"
-    partial.write_text(json.dumps(state) + "\n")
-    partial.replace(folder / STATE)
+    write_whole(folder / STATE, lambda file: file.write_text(json.dumps(state) + "\n"))
 
 
 def _environment(workers: int) -> dict[str, str]:

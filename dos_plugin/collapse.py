@@ -10,6 +10,9 @@ _GENTLER = (
 )
 _REGULARISE = "model.sinkhorn with num_iters=3, a lower optimizer.lr, or fewer num_prototypes"
 
+# Other than the feat_std of the training log, which is without the factor.
+FEAT_STD = "all points have nearly the same features (feat_std times sqrt(D), 1 is even)"
+
 
 class Limit(NamedTuple):
     """What a number must not pass.
@@ -34,7 +37,7 @@ class Limit(NamedTuple):
 
 # Beyond what healthy runs reach, and before what collapsed ones end at: docs/monitoring.md.
 LIMITS = {
-    "feat_std": Limit("below", 0.15, "all points have nearly the same features", _GENTLER),
+    "feat_std": Limit("below", 0.15, FEAT_STD, _GENTLER),
     "rankme": Limit("below", 3.0, "the features fill next to no dimension", _GENTLER),
     "target_entropy": Limit("above", 0.995, "the teacher's targets tell nothing apart", _GENTLER),
     "prior_kl": Limit("above", 2.0, "the prototypes' mass is far from the prior", _REGULARISE),

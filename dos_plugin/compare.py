@@ -18,6 +18,7 @@ from dos_plugin.checkpoint_file import Branch, branches_of, check_ours, read_che
 from dos_plugin.features import Scan, ScanSource, default_splits, extract
 from dos_plugin.probe import LabelledFeatures, ProbeSettings, Scores, knn_probe, linear_probe
 from dos_plugin.runs import Run, active_host, load_backbone, open_run, random_backbone
+from dos_plugin.whole_file import write_whole
 
 SOURCES = {
     "dos": "DOS, student",
@@ -295,7 +296,7 @@ def run(args: argparse.Namespace) -> int:
             "train": {"place": train.place, "scans": len(train)},
             "val": {"place": val.place, "scans": len(val)},
         }
-        Path(args.json).write_text(json.dumps(content, indent=1))
+        write_whole(Path(args.json), lambda file: file.write_text(json.dumps(content, indent=1)))
     return 0
 
 

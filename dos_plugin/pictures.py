@@ -23,6 +23,7 @@ from dos_plugin.draw import (
 )
 from dos_plugin.features import Scan
 from dos_plugin.prototypes import Projector, Usage, strongest_prototype
+from dos_plugin.whole_file import write_whole
 
 # Voxels from which principal components are computed.
 COMPONENT_POINTS = 20_000
@@ -181,8 +182,5 @@ def save_gif(frames: Sequence[Path], path: Path, width: int = 1040) -> None:
         # A hundred times quicker than the default, and as good on few colours.
         images.append(image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    partial = path.with_name(path.name + ".tmp")
-    images[0].save(
-        partial, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0
-    )
-    partial.replace(path)
+    options = dict(save_all=True, append_images=images[1:], duration=durations, loop=0)
+    write_whole(path, lambda file: images[0].save(file, "GIF", **options))

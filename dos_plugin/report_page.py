@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dos_plugin import __version__
+from dos_plugin.collapse import Alarm
 from dos_plugin.compare import SOURCES
 from dos_plugin.config_file import plain
 from dos_plugin.features import Scan
@@ -109,6 +110,10 @@ def evidence_of(record: Record, facts: Facts, usage: Usage | None) -> Evidence:
             if f"{name}_prototypes" in last:
                 last[f"{name}_share"] = last[f"{name}_prototypes"] / num_prototypes(record)
     loss = curves.get("train_batch/loss")
+    config = record.config or {}
+    if ((config.get("model") or {}).get("sinkhorn") or {}).get("num_iters") == 0:
+        last.pop("prior_kl", None)  # nothing asks for the prior then
+    hooks = [hook for hook in config.get("hooks") or () if hook.get("type") == "PrototypeMonitor"]
     return Evidence(
         kind=record.kind,
         loss=float(loss.value[-1]) if loss is not None else None,
@@ -116,6 +121,7 @@ def evidence_of(record: Record, facts: Facts, usage: Usage | None) -> Evidence:
         gain=_gain(record, facts),
         epochs_done=record.epochs_done,
         epochs=record.epochs,
+        limits=Alarm(hooks[0].get("limits") if hooks else None).limits,
     )
 
 

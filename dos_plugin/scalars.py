@@ -34,7 +34,8 @@ def read_scalars(folder: str | Path) -> dict[str, Curve]:
 def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     """All scalars in the event files of a folder, by tag, in the order of their steps.
 
-    Where a run was resumed and logged a step again, the later value counts.
+    Where a later file, of a resumed run or of a new one in the same folder, begins a tag again,
+    what earlier files have from that step on is left out, as TensorBoard does.
 
     Args:
         folder: the run's folder; files called ``events.out.tfevents.*`` in it are read.
@@ -49,9 +50,14 @@ def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     wrong: dict[Path, str] = {}
     files = Path(folder).glob("events.out.tfevents.*")
     for file in sorted(files, key=lambda path: (path.stat().st_mtime, path.name)):
+        begun: set[str] = set()
         try:
             for tag, step, value in _scalars(file):
-                found.setdefault(tag, {})[step] = value
+                if tag not in begun:
+                    begun.add(tag)
+                    earlier = found.get(tag, {})
+                    found[tag] = {at: known for at, known in earlier.items() if at < step}
+                found[tag][step] = value
         except (ValueError, OSError) as error:
             wrong[file] = str(error)
     return {tag: Curve.of(points) for tag, points in found.items()}, wrong

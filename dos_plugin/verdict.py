@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dos_plugin.collapse import LIMITS
+from dos_plugin.collapse import LIMITS, Limit
 
 Level = Literal["learning", "early", "unknown", "not learning", "collapsed"]
 
@@ -56,6 +56,7 @@ class Evidence:
         gain: a probe against random weights, or the best validation against the first.
         epochs_done: finished epochs.
         epochs: all epochs of the run, 0 if unknown.
+        limits: those that the run's ``PrototypeMonitor`` has.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Evidence:
     gain: Gain | None = None
     epochs_done: int = 0
     epochs: int = 0
+    limits: Mapping[str, Limit] = field(default_factory=lambda: dict(LIMITS))
 
     @property
     def finished(self) -> bool:
@@ -84,7 +86,7 @@ def judge(evidence: Evidence) -> Verdict:
     """The first of these rules that applies.
 
     1. *Collapsed*: the last loss is not finite, or the last value of a monitor is beyond its limit
-       in ``LIMITS`` (where ``PrototypeMonitor`` warns).
+       (where ``PrototypeMonitor`` warns).
     2. *Learning*: a score is better than what it must beat, by at least a point of mIoU and twice
        the standard deviation over seeds. For a pretraining the score is a probe of the frozen
        features, to beat are random weights; for a segmentation run it is the best validation, to
@@ -117,7 +119,7 @@ def _collapsed(evidence: Evidence) -> Verdict | None:
     if evidence.loss is not None and not math.isfinite(evidence.loss):
         return Verdict("collapsed", "Diverged", [f"The last loss is {evidence.loss}."])
     reasons = []
-    for name, limit in LIMITS.items():
+    for name, limit in evidence.limits.items():
         value = evidence.monitors.get(name)
         if value is None:
             continue

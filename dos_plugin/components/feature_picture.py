@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dos_plugin.checkpoint_file import Branch
 from dos_plugin.draw import component_values, save_png, value_colours
@@ -14,6 +13,7 @@ from dos_plugin.features import Scan, ScanSource, default_splits
 from dos_plugin.host import HOST
 from dos_plugin.pictures import feature_sheet, save_gif
 from dos_plugin.runs import Run, preserved_random
+from dos_plugin.whole_file import write_whole
 
 from .online_probe import FILE as PROBE
 from .watch import (
@@ -87,6 +87,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         with preserved_random():
             self.frozen = FrozenCopy(self.trainer, self.branch)
             self.scans = self.read_scans()
+        self.folder = Path(self.trainer.cfg.save_path) / FOLDER
         self.active = True
 
     def before_epoch(self) -> None:
@@ -94,7 +95,6 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         start = self.trainer.start_epoch
         if not self.active or self.trainer.epoch != start:
             return
-        self.folder = Path(self.trainer.cfg.save_path) / FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         resumed = self.trainer.cfg.resume
         for path in self.pictures():  # of an earlier run in this folder, or of epochs done again
@@ -112,10 +112,15 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def after_train(self) -> None:
         """Put all pictures into one animation, those of a resumed run's earlier epochs, too."""
-        if self.active and (found := self.pictures()):
-            path = Path(self.trainer.cfg.save_path) / ANIMATION
+        if not (self.active and (found := self.pictures())):
+            return
+        path = Path(self.trainer.cfg.save_path) / ANIMATION
+        try:
             save_gif(found, path)
-            self.trainer.logger.info(f"Features of {len(found)} epochs as colours: {path}")
+        except Exception as error:
+            self.trainer.logger.warning(f"FeaturePicture: no {ANIMATION}: {error}")
+            return
+        self.trainer.logger.info(f"Features of {len(found)} epochs as colours: {path}")
 
     def read_scans(self) -> list[Scan]:
         """The scans to draw; ValueError that names the option at fault."""
@@ -143,20 +148,16 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
             ) from error
 
     def draw(self, epoch: int) -> None:
-        """Draw the present features; once training has begun this ends no run."""
+        """Draw the present features; a picture that fails ends no run."""
         try:
             with preserved_random():
                 features = self.frozen.features()
                 feats = [features(scan).numpy() for scan in self.scans]
             image = self.sheet(epoch, feats)
-        except (ValueError, np.linalg.LinAlgError, torch.cuda.OutOfMemoryError) as error:
-            if epoch == self.trainer.start_epoch:
-                raise
+            write_whole(self.path(epoch), lambda file: save_png(image, file))
+        except Exception as error:
             self.trainer.logger.warning(f"FeaturePicture: no picture of epoch {epoch}: {error}")
             return
-        partial = self.folder / "partial.png"
-        save_png(image, partial)
-        partial.replace(self.path(epoch))
         if self.trainer.writer is not None:
             self.trainer.writer.add_image(FOLDER, image, epoch, dataformats="HWC")
 
@@ -164,11 +165,14 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         """The picture, in colours like those of the one before; (H, W, 3) uint8."""
         joined = np.concatenate(feats)
         file = self.folder / COLOURS
-        before = np.load(file) if file.is_file() else None
+        try:
+            before = np.load(file)
+        except (OSError, ValueError, EOFError):  # the first picture, or a damaged file
+            before = None
         if before is not None and before.shape != (len(joined), 3):  # other scans since
             before = None
         values = component_values(joined, before)
-        np.save(file, values)
+        write_whole(file, lambda partial: np.save(partial, values))
         parts = np.split(value_colours(values), np.cumsum([len(feat) for feat in feats])[:-1])
         return feature_sheet(
             [scan.origin_coord for scan in self.scans],

@@ -25,6 +25,9 @@ from .batch import Views
 from .model import DOS
 from .watch import check_whole, is_main_process, open_wandb
 
+# Of points x prototypes held at once: the student's activations fill a GPU already.
+BLOCK_ELEMENTS = 2**21
+
 
 class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
     """Measures what the loss does not say, and warns when the features collapse.
@@ -106,10 +109,14 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         views: Views,
     ) -> None:
         """Measure a batch; called by :class:`DOS` inside its forward pass."""
-        if len(student) and len(same_view[0][0]):
+        if not (len(student) and len(same_view[0][0])):
+            return
+        try:
             with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
                 self.values = self.measure(student, teacher, same_view, cross_view, views)
-            self.last_step = self.model.step
+        except Exception as error:  # no memory left, say: that must not end the run
+            self.trainer.logger.warning(f"PrototypeMonitor: nothing measured: {error}")
+        self.last_step = self.model.step
 
     def measure(
         self,
@@ -134,7 +141,8 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         branch = self.model.teacher if "prototypes" in self.model.teacher else self.model.student
         prototypes = branch["prototypes"]()
         first_view = teacher[same_view[0][1]]  # as in the first of the loss's four parts
-        logits = Logits(first_view, prototypes, self.model.teacher_temp, self.model.block_size)
+        block_size = max(1, BLOCK_ELEMENTS // len(prototypes))
+        logits = Logits(first_view, prototypes, self.model.teacher_temp, block_size)
         sinkhorn, clustering = self.model.sinkhorn, self.model.target == "clustering"
         prior = sinkhorn.prior(len(prototypes), prototypes.device)
         # Clusters are what the rows become after the last column scaling: an iteration further.
@@ -174,6 +182,8 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         if (run := open_wandb(self.trainer)) is not None:
             run.log({"monitor/step": step, **scalars}, step=run.run.step)
         if step > self.warmup:
+            if self.model.sinkhorn.num_iters == 0:  # nothing asks for the prior then
+                values.pop("prior_kl", None)
             for message in self.alarm.messages(values, step):
                 self.trainer.logger.warning(message)
 

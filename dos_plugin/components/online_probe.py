@@ -1,16 +1,13 @@
 """OnlineProbe: how well frozen features of the run tell classes apart, while it trains."""
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dos_plugin.checkpoint_file import Branch
 from dos_plugin.compare import check_labels, class_names, count_classes, probe_features, progress
@@ -18,6 +15,7 @@ from dos_plugin.features import Scan, ScanSource, default_splits
 from dos_plugin.host import HOST
 from dos_plugin.probe import ProbeSettings
 from dos_plugin.runs import Run, preserved_random
+from dos_plugin.whole_file import write_whole
 
 from .watch import (
     BRANCHES,
@@ -194,7 +192,7 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
             )
 
     def probe(self, epoch: int) -> None:
-        """Probe the present weights and report; once training has begun this ends no run."""
+        """Probe the present weights and report; once there is a trained epoch this ends no run."""
         started = time.perf_counter()
         try:
             with preserved_random():
@@ -206,8 +204,8 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
                     self.settings,
                     what=f"epoch {epoch}",
                 )
-        except (ValueError, torch.cuda.OutOfMemoryError) as error:  # features with NaN, say
-            if epoch == self.trainer.start_epoch:
+        except Exception as error:  # features with NaN, no memory left, whatever the host raises
+            if epoch == 0:
                 raise
             self.trainer.logger.warning(f"OnlineProbe: no probe of epoch {epoch}: {error}")
             return
@@ -237,7 +235,7 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
             source = Path(self.trainer.cfg.weight)
         else:
             source = folder / "model_last.pth"
-        _replace(folder / "model_best.pth", lambda file: shutil.copyfile(source, file))
+        write_whole(folder / "model_best.pth", lambda file: shutil.copyfile(source, file))
         self.trainer.logger.info(
             f"Probe: epoch {epoch} has the best linear mIoU so far, {miou:.1f}: model_best.pth"
         )
@@ -283,10 +281,4 @@ def read_history(path: Path, epochs: int) -> list[dict[str, Any]]:
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
     """Write ``probe.json``, completely or not at all."""
-    _replace(path, lambda file: file.write_text(json.dumps(history, indent=1) + "\n"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    write(partial)
-    os.replace(partial, path)
+    write_whole(path, lambda file: file.write_text(json.dumps(history, indent=1) + "\n"))

@@ -70,7 +70,7 @@ class TestRuns:
     def test_a_run_with_other_settings_is_not_touched(self, folder, tmp_path):
         rows = ablate.find_rows([folder])
         (job, *_) = ablate.plan(rows, arguments(tmp_path / "out", "--seeds", "0"))
-        finish(job, 30.0)
+        finish(job, 30.0, random=20.0)
         assert ablate.is_done(job)
         ablate.plan(rows, arguments(tmp_path / "out", "--seeds", "0", "1"))
         for other in (
@@ -118,8 +118,11 @@ def test_thirds_of_the_classes_by_frequency(folder, tmp_path):
     """Ground, boxes and poles have 1500, 400 and 200 points in each scan."""
     write_scans(tmp_path / "data", "train", 2)
     (tmp_path / "data" / "scenes.json").write_text(json.dumps(dict(class_names=["g", "b", "p"])))
-    (row,) = ablate.find_rows([folder / "alpha-0.py"])
-    assert ablate.head_common_tail(row, None) == {"g": "head", "b": "common", "p": "tail"}
+    rows = ablate.find_rows([folder / "alpha-0.py"])
+    (job,) = ablate.plan(rows, arguments(tmp_path / "out", "--seeds", "0"))
+    finish(job, 30.0)
+    write_config(job.folder, tmp_path / "data")
+    assert ablate.head_common_tail(job) == {"g": "head", "b": "common", "p": "tail"}
 
 
 def test_table(folder, tmp_path, capsys):
@@ -138,7 +141,7 @@ def test_table(folder, tmp_path, capsys):
     assert list(lines) == ["random weights", "alpha-0", "alpha-1p3", "component-zipf"]
     assert lines["random weights"]["miou_seeds"] == [20.0, 22.0]
     zero = lines["alpha-0"]
-    assert zero["miou"] == 45.0 and zero["miou_std"] == statistics.pstdev([50.0, 40.0])
+    assert zero["miou"] == 45.0 and zero["miou_std"] == statistics.stdev([50.0, 40.0])
     assert (zero["head"], zero["common"], zero["tail"]) == (85.0, 45.0, 10.0)
     assert zero["seconds"] == 20.0 and zero["seeds"] == [0, 1]
     for name in ("alpha-1p3", "component-zipf"):
@@ -146,11 +149,26 @@ def test_table(folder, tmp_path, capsys):
 
     ablate.write_results(table, tmp_path / "out")
     text = (tmp_path / "out" / "ablation.md").read_text()
-    assert "| alpha-0 | 45.0 ± 5.0 | 50.0, 40.0 | 85.0 | 45.0 | 10.0 | 20 |" in text
+    assert "| alpha-0 | 45.0 ± 7.1 | 50.0, 40.0 | 85.0 | 45.0 | 10.0 | 20 |" in text
     assert "- alpha-0: Alpha is 0.0." in text
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == table
     figure = tmp_path / "out" / "ablation.png"
     assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 5000
+
+
+def test_a_table_without_random_weights_and_a_damaged_result(folder, tmp_path):
+    """The row whose runs are probed with random weights may have failed."""
+    rows = ablate.find_rows([folder])
+    jobs = ablate.plan(rows, arguments(tmp_path / "out", "--seeds", "0"))
+    finish(jobs[1], 60.0)
+    finish(jobs[0], 50.0)  # no random weights: trained when another row came first
+    assert [ablate.is_done(job) for job in jobs] == [False, True]
+    table = ablate.summarise(rows, jobs[1:], {})
+    assert [line["name"] for line in table] == ["alpha-1p3", "component-zipf"]
+    ablate.write_results(table, tmp_path / "out")
+    assert (tmp_path / "out" / "ablation.png").is_file()
+    jobs[1].result.write_text('{"probe": {"dos"')
+    assert not ablate.is_done(jobs[1])
 
 
 def test_shipped_rows():

@@ -185,6 +185,27 @@ def test_features_that_are_no_numbers_leave_a_picture_out(config, tmp_path, capl
     assert [path.name for path in hook.pictures()] == ["epoch_0000.png"]
 
 
+def test_a_damaged_file_of_colours_costs_no_picture(config, tmp_path):
+    hook = attach(FeaturePicture(every=1), config, tmp_path)
+    hook.before_train()
+    hook.before_epoch()
+    for content in (b"", (hook.folder / "colours.npy").read_bytes()[:-9]):
+        (hook.folder / "colours.npy").write_bytes(content)
+        hook.after_epoch()
+        hook.trainer.epoch += 1
+    assert len(hook.pictures()) == 3
+
+
+def test_a_finished_run_that_is_resumed_only_makes_the_animation(config, tmp_path):
+    hook = attach(FeaturePicture(every=1), config, tmp_path)
+    hook.before_train()
+    hook.before_epoch()
+    again = attach(FeaturePicture(every=1), config, tmp_path, resume=True)
+    again.before_train()
+    again.after_train()
+    assert (tmp_path / "features.gif").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

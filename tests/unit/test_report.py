@@ -91,6 +91,17 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path):
     np.testing.assert_array_equal(curve.value, [1, 1, 5, 6])
 
 
+def test_a_new_run_in_the_same_folder_is_not_continued_by_the_earlier_one(tmp_path):
+    import os
+
+    for time, values in ((1000, [0.5] * 9), (2000, [3.0, 2.0])):
+        log(tmp_path / "run", values)
+        (file,) = (tmp_path / "run").glob("events*")
+        os.utime(file, (time, time))
+        file.rename(tmp_path / f"{file.name}.{time}")
+    np.testing.assert_array_equal(read_scalars(tmp_path)["train_batch/loss"].value, [3, 2])
+
+
 def test_smooth_is_a_mean_over_a_shrinking_window():
     value = np.random.default_rng(0).random(17)
     expected = [value[max(0, i - 2) : i + 3].mean() for i in range(17)]

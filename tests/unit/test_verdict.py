@@ -2,7 +2,7 @@
 
 import pytest
 
-from dos_plugin.collapse import LIMITS
+from dos_plugin.collapse import LIMITS, Alarm
 from dos_plugin.verdict import Evidence, Gain, judge
 
 HEALTHY = dict(feat_std=0.9, rankme=40.0, target_entropy=0.9, prior_kl=0.1, dead_share=0.0)
@@ -49,6 +49,13 @@ def test_each_limit_that_is_passed_is_a_collapse_with_its_number(name):
         if collapsed:
             assert f"{name} is {value:.4g}, {limit.side} {limit.value:g}" in verdict.reasons[0]
     assert judge(Evidence(**DOS, monitors={name: float("nan")})).level == "collapsed"
+
+
+def test_limits_of_the_run_count():
+    low = DOS | dict(monitors=HEALTHY | dict(feat_std=0.1))
+    assert judge(Evidence(**low)).level == "collapsed"
+    own = Alarm(dict(feat_std=0.05)).limits
+    assert judge(Evidence(**low, limits=own)).level == "unknown"
 
 
 def test_reasons_say_the_numbers():

@@ -1,0 +1,16 @@
+"""Files that are written completely or not at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, then move it there.
+
+    Args:
+        path: the file.
+        write: writes what belongs there into a file whose path it gets.
+    """
+    partial = path.with_name(f"partial-{path.name}")
+    write(partial)
+    partial.replace(path)
