@@ -153,19 +153,21 @@ def config_text(cfg: Config) -> str:
         ValueError: If a value cannot be written as a literal (a function, an array, inf); its
             top-level key is named.
     """
-    if _reads_back(cfg):
-        return cfg.pretty_text
-    bad = [key for key, value in cfg.items() if not _reads_back(Config({key: value}))]
+    text = cfg.pretty_text  # a second or two of yapf
+    if _reads_back(text, cfg):
+        return text
+    parts = {key: Config({key: value}) for key, value in cfg.items()}
+    bad = [key for key, part in parts.items() if not _reads_back(part.pretty_text, part)]
     raise ValueError(
         f"the config cannot be written to config.py because of {', '.join(bad) or 'its values'}: "
         "use numbers, strings, booleans, None, lists, tuples and dicts only"
     )
 
 
-def _reads_back(cfg: Config) -> bool:
+def _reads_back(text: str, cfg: Config) -> bool:
     values: dict = {}
     try:
-        exec(cfg.pretty_text, {}, values)
+        exec(text, {}, values)
     except Exception:
         return False
     return values == cfg.to_dict()
