@@ -153,24 +153,25 @@ def config_text(cfg: Config) -> str:
         ValueError: If a value cannot be written as a literal (a function, an array, inf); its
             top-level key is named.
     """
-    text = cfg.pretty_text  # a second or two of yapf
-    if _reads_back(text, cfg):
+    text = _text_that_reads_back(cfg)
+    if text is not None:
         return text
     parts = {key: Config({key: value}) for key, value in cfg.items()}
-    bad = [key for key, part in parts.items() if not _reads_back(part.pretty_text, part)]
+    bad = [key for key, part in parts.items() if _text_that_reads_back(part) is None]
     raise ValueError(
         f"the config cannot be written to config.py because of {', '.join(bad) or 'its values'}: "
         "use numbers, strings, booleans, None, lists, tuples and dicts only"
     )
 
 
-def _reads_back(text: str, cfg: Config) -> bool:
+def _text_that_reads_back(cfg: Config) -> str | None:
     values: dict = {}
     try:
+        text = cfg.pretty_text  # takes a second or two
         exec(text, {}, values)
     except Exception:
-        return False
-    return values == cfg.to_dict()
+        return None
+    return text if values == cfg.to_dict() else None
 
 
 def write_text(path: Path, text: str) -> None:
