@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ class Careless(HOST.HookBase):
 class Lines(logging.Handler):
     """Keeps what the host logs."""
 
-    kept: list[str]
+    kept: ClassVar[list[str]] = []
 
     def emit(self, record):
         self.kept.append(record.getMessage())
@@ -76,9 +77,6 @@ class Lines(logging.Handler):
 for hook in (Witness, Careless):
     if hook.__name__ not in HOST.HOOKS.module_dict:
         HOST.HOOKS.register_module(hook.__name__)(hook)
-logging.getLogger("dos_plugin.minihost" if HOST.name == "minihost" else HOST.name).addHandler(
-    Lines()
-)
 
 
 def digest(*values):
@@ -112,12 +110,13 @@ def train(config: Path, folder: Path, *hooks: dict, resume: Path | None = None) 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def configs_as_they_are():
-    """Both hosts have yapf format the config of every run, which takes longer than training it."""
-    package = "mmengine.config" if HOST.name == "minihost" else f"{HOST.name}.utils"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{package}.config.FormatCode", lambda text, **_: (text, False))
-        yield
+def lines_of_the_host():
+    """The host's logger hands its lines to nobody else."""
+    logger = logging.getLogger("dos_plugin.minihost" if HOST.name == "minihost" else HOST.name)
+    handler = Lines()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="module")
