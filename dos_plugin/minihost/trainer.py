@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 import weakref
@@ -180,7 +181,8 @@ class Trainer:
                 "tensorboardX is not installed: there will be no TensorBoard scalars"
             )
             return None
-        return SummaryWriter(self.cfg.save_path)
+        # The name has seconds: a run that starts within one of another would overwrite its file.
+        return SummaryWriter(self.cfg.save_path, filename_suffix=f".{time.time_ns()}")
 
     def train(self) -> None:
         """Run all epochs.
