@@ -24,6 +24,7 @@ from dos_plugin import __version__
 from dos_plugin.memory import PeakMemory
 from dos_plugin.probe import ProbeSettings
 from dos_plugin.shipped import config_path
+from dos_plugin.whole_file import write_whole
 
 CONFIG = "pretrain-dos-v1m1-9-demo"
 STATE = "demo.json"
@@ -205,9 +206,8 @@ class State:
     def write(self) -> None:
         """Write the file, completely or not at all."""
         self.out.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".tmp")
-        partial.write_text(json.dumps(self.content, indent=1) + "\n")
-        partial.replace(self.path)
+        text = json.dumps(self.content, indent=1) + "\n"
+        write_whole(self.path, lambda file: file.write_text(text))
 
 
 def make_scenes(plan: Plan, state: State) -> None:

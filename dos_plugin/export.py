@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from dos_plugin.checkpoint_file import (
 from dos_plugin.config_file import plain
 from dos_plugin.features import dataset_config, feature_keys, scan_transform
 from dos_plugin.runs import Run, build_backbone, load_strictly, open_run
+from dos_plugin.whole_file import write_whole
 
 FORMATS = ("pointcept", "torch-pointcloud")
 
@@ -130,12 +130,7 @@ def _for_torch_pointcloud(
 def write(file: Mapping[str, Any], path: Path) -> None:
     """Write the file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        torch.save(dict(file), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda partial: torch.save(dict(file), partial))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

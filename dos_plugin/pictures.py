@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from dos_plugin.draw import (
-    BACKGROUND,
     FALLBACK_PALETTE,
     Palette,
     cameras,
@@ -23,15 +22,9 @@ from dos_plugin.draw import (
 )
 from dos_plugin.features import Scan
 from dos_plugin.prototypes import Projector, Usage, strongest_prototype
-from dos_plugin.whole_file import write_whole
 
 # Voxels from which principal components are computed.
 COMPONENT_POINTS = 20_000
-
-# Sizes in pixels and colours of a sheet of features.
-SQUARE, WIDE, GAP, HEADER = 560, 960, 6, 48
-SHEET, BRIGHT, PALE = (28, 32, 42), (236, 240, 246), (150, 158, 172)
-FRAME_MS, LAST_FRAME_MS = 700, 2500
 
 
 class Picture(NamedTuple):
@@ -119,68 +112,3 @@ def _draw(scan: Scan, colour: np.ndarray, path: Path, title: str, caption: str) 
     save_png(render(coord, colour, above, 720, 720), top)
     save_png(render(coord, colour, beside, 1120, 640), front)
     return Picture(title, caption, top, front)
-
-
-def feature_sheet(
-    coords: Sequence[np.ndarray],
-    colours: Sequence[np.ndarray],
-    names: Sequence[str],
-    title: str,
-    note: str = "",
-) -> np.ndarray:
-    """One picture of several scans: a row each, bird's-eye view and perspective side by side.
-
-    Args:
-        coords: (M, 3) points of each scan, metres.
-        colours: (M, 3) uint8 of each scan.
-        names: name of each scan.
-        title: above, on the left.
-        note: above, on the right.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    rows = len(coords)
-    width = SQUARE + GAP + WIDE
-    sheet = Image.new("RGB", (width, HEADER + rows * (SQUARE + GAP) - GAP), SHEET)
-    pen = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(24), ImageFont.load_default(16)
-    pen.text((14, HEADER / 2), title, BRIGHT, large, anchor="lm")
-    pen.text((width - 14, HEADER / 2), note, PALE, small, anchor="rm")
-    for row, (coord, colour, name) in enumerate(zip(coords, colours, names)):
-        top = HEADER + row * (SQUARE + GAP)
-        above, beside = cameras(coord)
-        for left, size, camera, what in (
-            (0, SQUARE, above, f"{name}, from above"),
-            (SQUARE + GAP, WIDE, beside, "from behind"),
-        ):
-            panel = Image.fromarray(render(coord, colour, camera, size, SQUARE))
-            sheet.paste(panel, (left, top))
-            # A rim in the background's colour, since points may lie behind the letters.
-            corner = (left + 14, top + SQUARE - 14)
-            pen.text(corner, what, PALE, small, "lb", stroke_width=3, stroke_fill=BACKGROUND)
-    return np.asarray(sheet)
-
-
-def save_gif(frames: Sequence[Path], path: Path, width: int = 1040) -> None:
-    """An animation of PNGs of the same size, which stays longer on the last one.
-
-    Args:
-        frames: files in their order.
-        path: file to write.
-        width: of the animation, pixels.
-    """
-    from PIL import Image
-
-    images = []
-    for frame in frames:
-        with Image.open(frame) as file:
-            size = (width, round(file.height * width / file.width))
-            image = file.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        # A hundred times quicker than the default, and as good on few colours.
-        images.append(image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
-    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    options = dict(save_all=True, append_images=images[1:], duration=durations, loop=0)
-    write_whole(path, lambda file: images[0].save(file, "GIF", **options))

@@ -11,8 +11,8 @@ from dos_plugin.checkpoint_file import Branch
 from dos_plugin.draw import component_values, save_png, value_colours
 from dos_plugin.features import Scan, ScanSource, default_splits
 from dos_plugin.host import HOST
-from dos_plugin.pictures import feature_sheet, save_gif
 from dos_plugin.runs import Run, preserved_random
+from dos_plugin.sheet import save_gif, scan_sheet
 from dos_plugin.whole_file import write_whole
 
 from .online_probe import FILE as PROBE
@@ -174,7 +174,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         values = component_values(joined, before)
         write_whole(file, lambda partial: np.save(partial, values))
         parts = np.split(value_colours(values), np.cumsum([len(feat) for feat in feats])[:-1])
-        return feature_sheet(
+        return scan_sheet(
             [scan.origin_coord for scan in self.scans],
             [colour[scan.inverse] for colour, scan in zip(parts, self.scans)],
             [scan.name for scan in self.scans],

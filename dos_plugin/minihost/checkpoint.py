@@ -10,18 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dos_plugin.whole_file import write_whole
+
 _PREFIX = "module."
 
 
 def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a checkpoint; on failure the previous file of that name stays as it was."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def load_checkpoint(path: str, device: torch.device) -> dict[str, Any]:

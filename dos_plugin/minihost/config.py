@@ -2,8 +2,6 @@
 
 import argparse
 import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, DictAction
@@ -172,16 +170,3 @@ def _text_that_reads_back(cfg: Config) -> str | None:
     except Exception:
         return None
     return text if values == cfg.to_dict() else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file completely or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

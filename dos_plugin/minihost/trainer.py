@@ -17,9 +17,10 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import DataLoader
 
+from dos_plugin.whole_file import write_whole
+
 from . import log
 from .collate import collate_fn, point_collate_fn
-from .config import write_text
 from .distributed import get_rank, get_world_size, synchronize
 from .hooks import HookBase, build_hooks
 from .optim import build_optimizer, build_scheduler
@@ -217,10 +218,11 @@ class Trainer:
             log.close_log_file()
 
     def _open_run(self) -> None:
-        resume = self.cfg.resume
+        resume, text = self.cfg.resume, self.config_text
         self._open_log(append=resume)
-        if get_rank() == 0 and self.config_text is not None and not resume:
-            write_text(Path(self.cfg.save_path) / "config.py", self.config_text)
+        if get_rank() == 0 and text is not None and not resume:
+            path = Path(self.cfg.save_path) / "config.py"
+            write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
 
     def _open_log(self, append: bool) -> None:
         if get_rank() == 0:

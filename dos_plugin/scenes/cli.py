@@ -39,11 +39,12 @@ def run(args: argparse.Namespace) -> int:
             first = next((split for split, count in splits.items() if count), None)
             if first is None:
                 raise ValueError("--picture: there is no scan to draw, ask for at least one")
-            folder = Path(args.root) / _chosen(args.picture_scene or f"{first}/0")
+            scan = _chosen(args.picture_scene or f"{first}/0")
+            folder = Path(args.root) / scan
             from .draw import draw_scan
 
             arrays = {n: np.load(folder / f"{n}.npy") for n in ("coord", "segment", "strength")}
-            print(draw_scan(path=args.picture, **arrays))
+            print(draw_scan(path=args.picture, title=str(scan), **arrays))
     except (ValueError, OSError) as error:
         print(f"dos-plugin scenes: {error}", file=sys.stderr)
         return 2

@@ -232,7 +232,7 @@ def test_a_failed_write_keeps_the_last_checkpoint(capsys, monkeypatch, config, f
     shown = fail(capsys, config, run, "seed=9")
     assert "No space left" in shown
     assert snapshot(run)["model/model_last.pth"] == before
-    assert not list(run.glob("model/*.tmp"))
+    assert not list(run.glob("model/partial*"))
 
 
 def test_an_unwritable_config_is_named_and_writes_nothing(capsys, config, tmp_path):

@@ -10,8 +10,8 @@ from PIL import Image
 
 from dos_plugin.components import FeaturePicture
 from dos_plugin.draw import cameras, component_values, render, value_colours
-from dos_plugin.pictures import feature_sheet, save_gif
 from dos_plugin.runs import active_host, open_run
+from dos_plugin.sheet import save_gif, scan_sheet
 from tests.tiny_run import write_config, write_scans
 
 
@@ -92,14 +92,21 @@ def test_cameras_see_the_whole_scan(size):
             assert (edge.max(axis=1) > 100).mean() < 0.1
 
 
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
 def test_sheet_has_a_row_for_each_scan_and_animation_all_frames(tmp_path):
     coord = np.random.default_rng(0).uniform(-20, 20, (500, 3))
     colour = np.full((500, 3), 200, dtype=np.uint8)
-    one = feature_sheet([coord], [colour], ["a"], "Epoch 1")
-    two = feature_sheet([coord, coord], [colour, colour], ["a", "b"], "Epoch 1", "note")
+    one = scan_sheet([coord], [colour], ["a"], "Epoch 1")
+    two = scan_sheet([coord, coord], [colour, colour], ["a", "b"], "Epoch 1", "note")
     assert one.shape[1] == two.shape[1] and two.shape[0] > 1.8 * one.shape[0]
-    other = feature_sheet([coord], [colour], ["a"], "Epoch 1234")
+    other = scan_sheet([coord], [colour], ["a"], "Epoch 1234")
     assert not np.array_equal(one[:48, :760], other[:48, :760])  # the title is there
+    named = scan_sheet([coord], [colour], ["a"], "Epoch 1", legend=[("a", RED), ("b", BLUE)])
+    assert np.array_equal(named[: len(one)], one)
+    line = named[len(one) :]
+    assert (line == RED).all(2).any() and (line == BLUE).all(2).any()
     for index, image in enumerate((one, other)):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     save_gif([tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "x.gif", width=300)

@@ -9,7 +9,6 @@ from dos_plugin.minihost.config import (
     config_text,
     load_config,
     setup_config,
-    write_text,
 )
 from dos_plugin.minihost.registry import HostRegistry
 
@@ -173,16 +172,6 @@ def test_what_cannot_be_written_is_named(write, value):
     cfg.model = dict(type="M", value=value)
     with pytest.raises(ValueError, match="because of model:"):
         config_text(cfg)
-
-
-def test_write_text_is_complete_or_absent(tmp_path):
-    path = tmp_path / "config.py"
-    path.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-    write_text(path, "new")
-    assert path.read_text() == "new"
 
 
 class Part:

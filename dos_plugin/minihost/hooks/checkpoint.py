@@ -1,9 +1,10 @@
 """Hooks that read and write checkpoints in the real host's file format."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
+
+from dos_plugin.whole_file import write_whole
 
 from ..checkpoint import check_fit, load_checkpoint, rename_keys, save_checkpoint
 from ..distributed import get_rank, get_world_size
@@ -41,9 +42,10 @@ class CheckpointSaver(HookBase):
         }
         save_checkpoint(content, path)
         if is_best:
-            _copy(path, folder / "model_best.pth")
+            write_whole(folder / "model_best.pth", lambda file: shutil.copyfile(path, file))
         if self.save_freq and epoch % self.save_freq == 0:
-            _copy(path, folder / f"epoch_{epoch}.pth")
+            target = folder / f"epoch_{epoch}.pth"
+            write_whole(target, lambda file: shutil.copyfile(path, file))
 
     def _is_best(self) -> bool:
         info = self.trainer.comm_info
@@ -56,12 +58,6 @@ class CheckpointSaver(HookBase):
         best = self.trainer.best_metric_value
         self.trainer.logger.info(f"Best {info['current_metric_name']} so far: {best:.4f}")
         return better
-
-
-def _copy(source: Path, target: Path) -> None:
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
 
 
 @HOOKS.register_module()
