@@ -141,7 +141,8 @@ def _gain(record: Record, facts: Facts) -> Gain | None:
     probe = facts.probe or {}
     if "dos" in probe and "random" in probe:
         dos, random = probe["dos"], probe["random"]
-        spread = math.hypot(dos["miou_std"], random["miou_std"])
+        several = len(dos["miou_seeds"]) > 1
+        spread = math.hypot(dos["miou_std"], random["miou_std"]) if several else None
         what = "mIoU of a linear probe on the frozen features"
         return Gain(what, random["miou"], dos["miou"], "random weights", spread)
     if record.kind == "segmentation run":

@@ -11,7 +11,8 @@ from dos_plugin.collapse import LIMITS, Limit
 
 Level = Literal["learning", "early", "unknown", "not learning", "collapsed"]
 
-# Better by less than so many points of mIoU counts as no better.
+# Better by less than so many points of mIoU counts as no better; where there is one seed, whose
+# luck nothing tells, by less than twice as many.
 LEAST_GAIN = 1.0
 
 
@@ -24,19 +25,20 @@ class Gain:
         before: of random weights, or of the first validation.
         after: of the trained network.
         baseline: what ``before`` is of, in words.
-        spread: standard deviation over seeds, 0 if there is one seed.
+        spread: standard deviation over seeds, None if there is one seed.
     """
 
     what: str
     before: float
     after: float
     baseline: str
-    spread: float = 0.0
+    spread: float | None = None
 
     @property
     def enough(self) -> bool:
-        """Better by more than chance: a point, and twice the spread."""
-        return self.after - self.before >= max(LEAST_GAIN, 2 * self.spread)
+        """Better by more than chance: a point and twice the spread, or two points of one seed."""
+        spread = LEAST_GAIN if self.spread is None else self.spread
+        return self.after - self.before >= max(LEAST_GAIN, 2 * spread)
 
     def __str__(self) -> str:
         return (
@@ -88,9 +90,9 @@ def judge(evidence: Evidence) -> Verdict:
     1. *Collapsed*: the last loss is not finite, or the last value of a monitor is beyond its limit
        (where ``PrototypeMonitor`` warns).
     2. *Learning*: a score is better than what it must beat, by at least a point of mIoU and twice
-       the standard deviation over seeds. For a pretraining the score is a probe of the frozen
-       features, to beat are random weights; for a segmentation run it is the best validation, to
-       beat is the first one.
+       the standard deviation over seeds, or by two points where there is one seed. For a
+       pretraining the score is a probe of the frozen features, to beat are random weights; for a
+       segmentation run it is the best validation, to beat is the first one.
     3. *Not learning*: the run is finished and rule 2's score is there, but no better.
     4. *Too early to say*: epochs are left.
     5. *Cannot be told*: none is left, or nothing says how many, and there is no such score.

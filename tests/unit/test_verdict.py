@@ -9,7 +9,7 @@ HEALTHY = dict(feat_std=0.9, rankme=40.0, target_entropy=0.9, prior_kl=0.1, dead
 DOS = dict(kind="DOS pretraining", loss=1.0, epochs_done=10, epochs=10)
 
 
-def gain(after, spread=0.0):
+def gain(after, spread=0.3):
     return Gain("mIoU", 20.0, after, "random weights", spread)
 
 
@@ -21,6 +21,9 @@ def gain(after, spread=0.0):
         (dict(gain=gain(20.9)), "not learning"),
         (dict(gain=gain(15.0)), "not learning"),
         (dict(gain=gain(20.9), epochs_done=9), "early"),
+        (dict(gain=gain(21.1)), "learning"),
+        (dict(gain=gain(21.9, spread=None)), "not learning"),
+        (dict(gain=gain(22.1, spread=None)), "learning"),
         (dict(gain=gain(22.0, spread=1.1)), "not learning"),
         (dict(gain=gain(22.3, spread=1.1)), "learning"),
         (dict(monitors=HEALTHY), "unknown"),
