@@ -141,7 +141,6 @@ def random_backbone(run: Run) -> nn.Module:
     the same place of the random stream; then the backbone is kept. An exported file knows its
     backbone alone, whose weights are drawn first.
     """
-    backbone = build_backbone(run.config)
     with seeded(run.seed):
         if "type" not in run.config.model:
             return frozen(_placed(build_backbone(run.config)))
@@ -152,6 +151,7 @@ def random_backbone(run: Run) -> nn.Module:
     own = model.state_dict()
     prefix = next(name for name in names if any(key.startswith(name) for key in own))
     state = {key[len(prefix) :]: own[key] for key in own if key.startswith(prefix)}
+    backbone = build_backbone(run.config)
     load_strictly(backbone, state, f"{run.config_path} (random weights)")
     return frozen(_placed(backbone))
 
