@@ -67,9 +67,9 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     source = "segmentor" if method == "supervised" else "dos"
     sources = [source] + ["random"] * (method == "DOS")
     probe += ["--data", str(labelled), "--train-scans", "1000", "--val-scans", "1000", "--no-knn"]
-    probe += ["--seeds", "1", "--sources", *sources, "--json", str(folder / "probe.json")]
+    probe += ["--seeds", "1", "--sources", *sources, "--json", str(folder / "scores.json")]
     call(probe, folder / "probe.out")
-    scores = json.loads((folder / "probe.json").read_text())["probe"]
+    scores = json.loads((folder / "scores.json").read_text())["probe"]
     found = dict(settings=settings, seconds=seconds, miou=scores[source]["miou"])
     if "random" in scores:
         found["random"] = scores["random"]["miou"]

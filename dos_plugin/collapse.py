@@ -58,6 +58,8 @@ class Alarm:
 
     def __init__(self, limits: Mapping[str, float] | None = None) -> None:
         self.limits = dict(LIMITS)
+        if not isinstance(limits, Mapping | None):
+            raise ValueError(f"limits must be numbers by name, got {limits!r}")
         for name, value in (limits or {}).items():
             if name not in LIMITS:
                 raise ValueError(f"limits: there is none for {name!r}, only for {list(LIMITS)}")

@@ -163,8 +163,8 @@ class ScanSource:
             config["data_root"] = str(data_root)
         if split is not None:
             config["split"] = split
-        root = config.get("data_root")
-        self.place = f"{root}/{config.get('split')}"
+        root, self.split = config.get("data_root"), config.get("split")
+        self.place = f"{root}/{self.split}"
         if root is None:
             raise ValueError("data_root: an exported file names none, give one (--data ROOT)")
         if not Path(str(root)).is_dir():
@@ -208,6 +208,23 @@ class ScanSource:
             inverse=np.asarray(data["inverse"], dtype=np.int64),
             grid_size=self.grid_size,
         )
+
+
+def held_out_source(
+    run: Run, data_root: str | Path | None = None, limit: int | None = None
+) -> ScanSource:
+    """The scans for validation; where there are none, those of the config's own split.
+
+    Whether there are any is tried, because every kind of data set keeps its splits elsewhere.
+
+    Raises:
+        FileNotFoundError: if there are no scans at all.
+        ValueError: if the config misses what a probe needs.
+    """
+    try:
+        return ScanSource(run, data_root, default_splits(run, data_root)[1], limit)
+    except Exception:  # the host's data sets raise whatever they like
+        return ScanSource(run, data_root, None, limit)
 
 
 @torch.no_grad()

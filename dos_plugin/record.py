@@ -113,6 +113,12 @@ class Record:
         found = (self.config or {}).get("model")
         return found if isinstance(found, Mapping) else {}
 
+    def has_hook(self, name: str) -> bool:
+        """Whether the config has a hook; True if there is no config to look at."""
+        if self.config is None:
+            return True
+        return any(hook.get("type") == name for hook in self.config.get("hooks") or ())
+
     @contextmanager
     def attempt(self, what: str, shows: str, remedy: str) -> Iterator[None]:
         """Go on after any error in the block, and remember it as something missing.
@@ -318,7 +324,7 @@ def _read_curves(record: Record) -> None:
 
 def _read_probe_history(record: Record) -> None:
     path = record.folder / "probe.json"
-    if not path.is_file():
+    if not path.is_file() or not record.has_hook("OnlineProbe"):  # else of an earlier run
         return
     with record.attempt("probe.json", "the probe over the epochs", "Remove it if it is broken."):
         content = json.loads(path.read_text())

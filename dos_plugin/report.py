@@ -21,7 +21,7 @@ from dos_plugin.compare import (
     raw_inputs,
     sources_of,
 )
-from dos_plugin.features import Scan, ScanSource, dataset_config, default_splits
+from dos_plugin.features import Scan, ScanSource, default_splits, held_out_source
 from dos_plugin.probe import ProbeSettings
 from dos_plugin.prototypes import Projector, Usage, load_projector, measure_usage
 from dos_plugin.record import Missing, Record, problem, read_record
@@ -34,6 +34,9 @@ __all__ = ["Facts", "add_arguments", "probe_into", "run", "write_report"]
 
 # Scans over which prototype usage and principal components are measured.
 USAGE_SCANS = 8
+
+# Scans that are read, evenly spread over the split; a probe is scored on all of them.
+SCANS = 20
 
 # What is drawn by principal components: title, and what to look for, by source.
 FEATURES = {
@@ -66,7 +69,7 @@ def write_report(
     scans: Sequence[Scan],
     facts: Facts,
     names: Sequence[str] = (),
-    picture: int = 0,
+    picture: Scan | None = None,
     folder: Path | None = None,
 ) -> Path:
     """Write the report of a run out of what there is.
@@ -74,10 +77,10 @@ def write_report(
     Args:
         record: the run, as :func:`dos_plugin.record.read_record` found it; what turns out to be
             missing is added to its list.
-        scans: scans to measure prototype usage on and to draw; may be empty.
+        scans: scans to measure prototype usage on; may be empty.
         facts: what else to report.
         names: class names.
-        picture: index of the scan to draw.
+        picture: the scan to draw, the first one if None.
         folder: where to; default ``<run>/report``.
 
     Returns:
@@ -87,17 +90,16 @@ def write_report(
     folder = folder or record.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     usage, pictures = None, []
-    if scans and record.run is not None:
-        some = list(scans[:USAGE_SCANS])
+    scan = picture or (scans[0] if scans else None)
+    if scan is not None and record.run is not None:
+        some = list(scans[:USAGE_SCANS]) or [scan]
         projector, usage = _usage(record, record.run, some)
-        drawn = scans[picture % len(scans)]
-        pictures = _draw_pictures(record, record.run, drawn, some, projector, usage, names, folder)
+        pictures = _draw_pictures(record, record.run, scan, some, projector, usage, names, folder)
     charts: dict[str, Path] = {}
     with record.attempt("charts", "all curves", "pip install matplotlib."):
         charts = draw_charts(record, usage, folder)
     facts.seconds["report"] = time.perf_counter() - started
     facts.verdict = judge(evidence_of(record, facts, usage))
-    scan = scans[picture % len(scans)] if scans else None
     return write_page(record, facts, usage, names, scan, pictures, charts, folder)
 
 
@@ -106,8 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder of a run, or a checkpoint")
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--data", help="data root; default: the one the run was trained on")
-    parser.add_argument("--split", help="scans to draw; default: val if there is one, else train")
-    parser.add_argument("--scan", type=int, default=0, help="number of the scan to draw")
+    parser.add_argument("--split", help="scans to show; default: val if there is one, else train")
+    parser.add_argument("--scan", type=int, help="number of the scan to draw, in the sorted split")
     parser.add_argument("--no-probe", action="store_true", help="leave the probe out")
     parser.add_argument("--seeds", type=int, default=3, help="number of probe seeds")
     parser.add_argument("--out", type=Path, help="folder; default: report/ in the run's folder")
@@ -118,14 +120,18 @@ def run(args: argparse.Namespace) -> int:
     record = read_record(args.run, args.config)
     facts = Facts(commands=[" ".join(["dos-plugin", *sys.argv[1:]])])
     scans: list[Scan] = []
+    picture: Scan | None = None
     names: list[str] = []
     if record.run is not None:
         with record.attempt("class names", "classes by name", "Look at data.names."):
             names = class_names(record.run, args.data)
-        scans = _read_scans(record, record.run, args)
-        if not args.no_probe:
-            _probe(record, record.run, facts, scans, names, args)
-    path = write_report(record, scans, facts, names, args.scan, args.out)
+        source = _find_scans(record, record.run, args)
+        if source is not None:
+            scans = _read_scans(record, source)
+            picture = _chosen(record, record.run, args, source.split)
+            if not args.no_probe:
+                _probe(record, record.run, facts, scans, names, source.split, args)
+    path = write_report(record, scans, facts, names, picture, args.out)
     for missing in record.missing:
         if not missing.optional:
             print(f"missing: {missing}", file=sys.stderr)
@@ -158,36 +164,50 @@ def probe_into(
     facts.seconds["probe"] = time.perf_counter() - started
 
 
-def _read_scans(record: Record, run: Run, args: argparse.Namespace) -> list[Scan]:
-    """Scans to draw, as many as can be read; none for a network whose inputs are unknown."""
+def _find_scans(record: Record, run: Run, args: argparse.Namespace) -> ScanSource | None:
+    """Where the scans to show are; None for a network whose inputs are unknown."""
     shows = "pictures of a scan, prototypes and the probe"
     if record.kind == "other pretraining":
         what = f"scans for {record.model.get('type')}"
         why = "not tried: how its inputs are made is known for DOS and segmentation runs only"
         record.missing.append(Missing(what, why, shows, "", optional=True))
-        return []
+        return None
     remedy = "Give the root of scans of that kind with --data, and --split where it has others."
-    scans: list[Scan] = []
-    place = "scans"
     with record.attempt("scans", shows, remedy):
-        data = dataset_config(run.config, args.data)
-        place = str(args.data or data.get("data_root") or "data root")
-        held_out = default_splits(run, args.data)[1]
-        there = (Path(place) / held_out).is_dir()
-        source = ScanSource(run, args.data, args.split or (held_out if there else None), 20)
-        broken: dict[str, str] = {}
-        for index in range(len(source)):
-            try:
-                scans.append(source[index])
-            except Exception as error:  # a damaged file fails in any way
-                broken[str(source.dataset.data_list[index])] = problem(error)
-        for name, why in broken.items():
-            record.missing.append(Missing(name, why, "this scan", "Look at its files."))
+        if args.split:
+            return ScanSource(run, args.data, args.split, SCANS)
+        return held_out_source(run, args.data, SCANS)
+    return None
+
+
+def _read_scans(record: Record, source: ScanSource) -> list[Scan]:
+    """As many of the scans as can be read."""
+    scans: list[Scan] = []
+    broken: dict[str, str] = {}
+    for index in range(len(source)):
+        try:
+            scans.append(source[index])
+        except Exception as error:  # a damaged file fails in any way
+            broken[str(source.dataset.data_list[index])] = problem(error)
+    for name, why in broken.items():
+        record.missing.append(Missing(name, why, "this scan", "Look at its files."))
     if scans and not any(bool((scan.segment >= 0).any()) for scan in scans):
-        what, shows = f"labels of the scans in {place}", "the true classes and the probe"
+        what, shows = f"labels of the scans in {source.place}", "the true classes and the probe"
         remedy = "Label some scans (docs/own-data.md), or give the root of labelled ones (--data)."
         record.missing.append(Missing(what, "there are none", shows, remedy))
     return scans
+
+
+def _chosen(record: Record, run: Run, args: argparse.Namespace, split: Any) -> Scan | None:
+    """The scan that ``--scan`` names; None without the option, and if it cannot be read."""
+    if args.scan is None:
+        return None
+    source = ScanSource(run, args.data, split)
+    if not 0 <= args.scan < len(source):
+        raise ValueError(f"--scan {args.scan}: {source.place} has 0 to {len(source) - 1}")
+    with record.attempt(f"scan {args.scan}", "this scan", "Look at its files."):
+        return source[args.scan]
+    return None
 
 
 def _probe(
@@ -196,6 +216,7 @@ def _probe(
     facts: Facts,
     scans: Sequence[Scan],
     names: Sequence[str],
+    split: Any,
     args: argparse.Namespace,
 ) -> None:
     """Probe a DOS pretraining, if there is what it takes."""
@@ -205,14 +226,11 @@ def _probe(
     shows = "what the frozen features know, beside random weights"
     remedy = "The root of labelled scans (--data) needs a split to train on and another one."
     with record.attempt("probe", shows, remedy):
-        splits = default_splits(run, args.data)
-        data = dataset_config(run.config, args.data)
-        used = args.split or splits[1]
-        held_out = Path(str(args.data or data.get("data_root"))) / splits[1]
-        if used == splits[0] or not (args.split or held_out.is_dir()):
-            raise ValueError(f"there is no split apart from {splits[0]!r}")
+        of_training = default_splits(run, args.data)[0]
+        if split == of_training:
+            raise ValueError(f"there is no split apart from {split!r}")
         print("probing, which takes about a minute (--no-probe leaves it out)")
-        train = ScanSource(run, args.data, splits[0], 40)
+        train = ScanSource(run, args.data, of_training, 40)
         settings = ProbeSettings(seeds=tuple(range(args.seeds)))
         probe_into(facts, run, train, scans, names, settings, print)
 

@@ -231,6 +231,8 @@ def _json(value: Any) -> Any:
 def _epoch_pictures(record: Record) -> dict[str, Path]:
     """First and last picture of ``FeaturePicture``, and the moving one if it is small enough."""
     found: dict[str, Path] = {}
+    if not record.has_hook("FeaturePicture"):  # what is there is of an earlier run in this folder
+        return found
     drawn = []
     for path in sorted(record.folder.glob("features/epoch_*.png")):
         if path.read_bytes()[-8:-4] == b"IEND":

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Start of the names of what the hosts log at every step, from step 1 on.
+BATCH = "train_batch/"
+
 
 class Curve(NamedTuple):
     """A logged scalar over its steps, both (S,)."""
@@ -34,8 +37,9 @@ def read_scalars(folder: str | Path) -> dict[str, Curve]:
 def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     """All scalars in the event files of a folder, by tag, in the order of their steps.
 
-    Where a later file, of a resumed run or of a new one in the same folder, begins a tag again,
-    what earlier files have from that step on is left out, as TensorBoard does.
+    Where a later file, of a resumed run, begins a tag again, what earlier files have from that step
+    on is left out, as TensorBoard does. Of a file that begins a training anew, at its first step,
+    nothing earlier is taken.
 
     Args:
         folder: the run's folder; files called ``events.out.tfevents.*`` in it are read.
@@ -48,12 +52,13 @@ def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     """
     found: dict[str, dict[int, float]] = {}
     wrong: dict[Path, str] = {}
-    files = Path(folder).glob("events.out.tfevents.*")
-    for file in sorted(files, key=lambda path: (path.stat().st_mtime, path.name)):
+    for file in sorted(Path(folder).glob("events.out.tfevents.*"), key=_age):
         begun: set[str] = set()
         try:
             for tag, step, value in _scalars(file):
                 if tag not in begun:
+                    if step <= 1 and tag.startswith(BATCH):
+                        found = {name: found[name] for name in begun}
                     begun.add(tag)
                     earlier = found.get(tag, {})
                     found[tag] = {at: known for at, known in earlier.items() if at < step}
@@ -61,6 +66,12 @@ def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
         except (ValueError, OSError) as error:
             wrong[file] = str(error)
     return {tag: Curve.of(points) for tag, points in found.items()}, wrong
+
+
+def _age(path: Path) -> tuple[int, float, str]:
+    """For sorting event files: the second in their name, which copying keeps; else their own."""
+    second = path.name.split(".")[3]
+    return (int(second) if second.isdigit() else 0, path.stat().st_mtime, path.name)
 
 
 def joined(first: Mapping[str, Curve], second: Mapping[str, Curve]) -> dict[str, Curve]:

@@ -118,6 +118,7 @@ def read_train_log(path: str | Path) -> TrainLog:
         times = [times[0] if times else time, time]
         log.stopped = level in ("ERROR", "CRITICAL")
         if train := TRAIN.match(message):
+            precise = False
             log.epoch, log.max_epoch = int(train[1]), int(train[2])
             log.step = int(train[3]), int(train[4])
             log.epochs_done = log.epoch - 1

@@ -2,14 +2,13 @@
 
 import importlib.util
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dos_plugin.checkpoint_file import Branch
 from dos_plugin.draw import component_values, save_png, value_colours
-from dos_plugin.features import Scan, ScanSource, default_splits
+from dos_plugin.features import Scan, ScanSource, held_out_source
 from dos_plugin.host import HOST
 from dos_plugin.runs import Run, preserved_random
 from dos_plugin.sheet import save_gif, scan_sheet
@@ -57,7 +56,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
     def __init__(
         self,
         every: int = 5,
-        scans: int | Sequence[int] = (0,),
+        scans: int | list[int] | tuple[int, ...] = (0,),
         data_root: str | None = None,
         split: str | None = None,
         branch: Branch = "student",
@@ -65,7 +64,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         super().__init__()
         check_whole("FeaturePicture", "every", every)
         check_option("FeaturePicture", "branch", branch, BRANCHES)
-        self.numbers = [scans] if isinstance(scans, int) else list(scans)
+        self.numbers: list[int] = list(scans) if isinstance(scans, list | tuple) else [scans]
         if not self.numbers:
             raise ValueError(f"scans of FeaturePicture must name at least one scan, got {scans!r}")
         for number in self.numbers:
@@ -102,6 +101,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
                 path.unlink()
         if not resumed:
             (self.folder / COLOURS).unlink(missing_ok=True)
+            (self.folder.parent / ANIMATION).unlink(missing_ok=True)
         if start % self.every == 0 and not self.path(start).exists():
             self.draw(start)
 
@@ -112,9 +112,14 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def after_train(self) -> None:
         """Put all pictures into one animation, those of a resumed run's earlier epochs, too."""
+        last = self.trainer.max_epoch
+        # An interruption may have taken the last picture, and no epoch is left to train.
+        if self.active and self.trainer.start_epoch == last and not self.path(last).exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.draw(last)
         if not (self.active and (found := self.pictures())):
             return
-        path = Path(self.trainer.cfg.save_path) / ANIMATION
+        path = self.folder.parent / ANIMATION
         try:
             save_gif(found, path)
         except Exception as error:
@@ -126,14 +131,11 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         """The scans to draw; ValueError that names the option at fault."""
         cfg = self.trainer.cfg
         run = Run(cfg, Path(cfg.save_path) / "config.py", None)
-        split = self.split or default_splits(run, self.data_root)[1]
         try:
-            try:
-                source = ScanSource(run, self.data_root, split)
-            except Exception:
-                if self.split:
-                    raise
-                source = ScanSource(run, self.data_root)  # there is no split for validation
+            if self.split:
+                source = ScanSource(run, self.data_root, self.split)
+            else:
+                source = held_out_source(run, self.data_root)
             if max(self.numbers) >= len(source):
                 raise ValueError(
                     f"scans of FeaturePicture asks for number {max(self.numbers)}, "

@@ -23,7 +23,7 @@ from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 
 from .batch import Views
 from .model import DOS
-from .watch import check_whole, is_main_process, open_wandb
+from .watch import check_share, check_whole, is_main_process, open_wandb
 
 # Of points x prototypes held at once: the student's activations fill a GPU already.
 BLOCK_ELEMENTS = 2**21
@@ -52,8 +52,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         duplicate_above: Prototypes are duplicates above this cosine.
 
     Raises:
-        ValueError: If ``interval`` is no whole number of at least 1, there is no such limit, or
-            the model is not DOS.
+        ValueError: If an option is out of range, there is no such limit, or the model is not DOS.
     """
 
     def __init__(
@@ -66,6 +65,9 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
     ) -> None:
         super().__init__()
         check_whole("PrototypeMonitor", "interval", interval)
+        check_whole("PrototypeMonitor", "warmup", warmup, 0)
+        for name, value in (("dead_below", dead_below), ("duplicate_above", duplicate_above)):
+            check_share("PrototypeMonitor", name, value)
         self.interval = interval
         self.warmup = warmup
         self.alarm = Alarm(limits)

@@ -124,7 +124,11 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
     def before_epoch(self) -> None:
         """Probe what the run starts from; also an epoch that an interruption took the probe of."""
         start = self.trainer.start_epoch
-        if not self.active or self.trainer.epoch != start:
+        if self.trainer.epoch != start:
+            return
+        if is_main_process() and not self.trainer.cfg.resume:  # of an earlier run in this folder
+            (Path(self.trainer.cfg.save_path) / FILE).unlink(missing_ok=True)
+        if not self.active:
             return
         if start % self.every == 0 and start not in [entry["epoch"] for entry in self.history]:
             self.probe(start)
@@ -133,6 +137,13 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
         epoch = self.trainer.epoch + 1
         if self.active and (epoch % self.every == 0 or epoch == self.trainer.max_epoch):
             self.probe(epoch)
+
+    def after_train(self) -> None:
+        """Probe the last epoch if an interruption took its probe and no epoch is left to train."""
+        last = self.trainer.max_epoch
+        probed = [entry["epoch"] for entry in self.history]
+        if self.active and self.trainer.start_epoch == last and last not in probed:
+            self.probe(last)
 
     def read_scans(self) -> None:
         """Read the labelled scans of both splits.

@@ -63,6 +63,12 @@ def check_whole(hook: str, name: str, value: Any, least: int = 1) -> None:
         )
 
 
+def check_share(hook: str, name: str, value: Any) -> None:
+    """ValueError that names the hook's option unless the value is a number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{name} of {hook} must be a number from 0 to 1, got {value!r}")
+
+
 def check_after_loader(hook: Any) -> None:
     """ValueError if a hook stands before the one that loads the weights it looks at."""
     hooks = list(hook.trainer.hooks)

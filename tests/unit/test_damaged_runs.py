@@ -1,6 +1,7 @@
 """Reports of runs that are unfinished, damaged or of something else."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -10,6 +11,7 @@ import torch
 
 from dos_plugin import cli
 from dos_plugin.record import read_record
+from dos_plugin.scalars import read_events
 from tests.tiny_run import write_run, write_scans
 from tests.unit.test_train_log import train, write
 
@@ -65,8 +67,6 @@ def test_a_whole_run_misses_nothing(whole):
 
 
 def test_a_log_that_was_silent_for_long_is_of_an_unfinished_run(run):
-    import os
-
     os.utime(run / "train.log", (1, 1))
     assert read_record(run).state == "unfinished"
     write(run / "train.log", [train(3, 2, 1.0), "Train result: loss: 1.0 "])
@@ -151,6 +151,17 @@ def test_a_scan_that_is_damaged_is_left_out(run, capsys, tmp_path):
     assert "<h3>Random weights</h3>" in page and "<h3>DOS features</h3>" not in page
 
 
+def test_the_scan_that_is_asked_for(run, capsys, tmp_path):
+    write_scans(tmp_path / "data", "val", 22)  # more than are read for the probe
+    (run / "model" / "model_last.pth").unlink()
+    for number, name in ((None, "scan-0"), (1, "scan-1"), (21, "scan-9")):
+        option = () if number is None else ("--scan", str(number))
+        status, page, _, _ = report(run, capsys, "--data", str(tmp_path / "data"), *option)
+        assert status == 0 and f"<code>{name}</code>" in page
+    status, _, _, errors = report(run, capsys, "--data", str(tmp_path / "data"), "--scan", "22")
+    assert status == 2 and f"--scan 22: {tmp_path / 'data'}/val has 0 to 21" in errors
+
+
 def test_without_a_checkpoint(run):
     (run / "model" / "model_last.pth").unlink()
     record = read_record(run)
@@ -208,6 +219,38 @@ def test_monitors_of_the_log_count_where_there_are_no_others(run):
     assert curves["monitor/rankme"].value.tolist() == [7.0]
 
 
+def test_event_files_of_resumed_and_of_new_runs(run):
+    from tensorboardX import SummaryWriter
+
+    (first,) = run.glob("events*")
+    first.unlink()
+    parts = (  # second of its name, tag, first step, values
+        (100, "train_batch/loss", 1, [9.0, 8.0, 7.0]),
+        (200, "probe/linear_mIoU", 0, [30.0]),
+        (200, "train_batch/loss", 3, [6.0, 5.0]),  # resumed
+        (300, "monitor/rankme", 0, [4.0]),
+        (300, "train_batch/loss", 1, [2.0, 1.0]),  # anew, without a probe
+    )
+
+    def curves(*seconds):
+        for file in run.glob("events*"):
+            file.unlink()
+        for age, second in enumerate(reversed(seconds)):  # copied in another order
+            with SummaryWriter(str(run), filename_suffix=".new") as writer:
+                for of, tag, start, values in parts:
+                    for step, value in enumerate(values, start):
+                        if of == second:
+                            writer.add_scalar(tag, value, step)
+            (written,) = run.glob("*.new")
+            name = written.rename(run / f"events.out.tfevents.{second}.here")
+            os.utime(name, (1000 + age, 1000 + age))
+        return {tag: curve.value.tolist() for tag, curve in read_events(run)[0].items()}
+
+    resumed = curves(100, 200)
+    assert resumed == {"train_batch/loss": [9, 8, 6, 5], "probe/linear_mIoU": [30]}
+    assert curves(100, 200, 300) == {"train_batch/loss": [2, 1], "monitor/rankme": [4]}
+
+
 def test_without_tensorboardx_losses_come_from_the_log(run, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tensorboardX")]:
         monkeypatch.setitem(sys.modules, name, None)
@@ -233,6 +276,9 @@ def test_history_of_the_probe_whole_and_broken(run):
 
     entries = [{"epoch": e, "linear": {"miou": 20.0 + e}, "knn": {"miou": 9.0}} for e in (0, 5)]
     (run / "probe.json").write_text(json.dumps(entries))
+    assert probe_curves(read_record(run)) == {}  # of an earlier run, this one has no such hook
+    with (run / "config.py").open("a") as file:
+        file.write("\nhooks.append(dict(type='OnlineProbe'))\n")
     assert probe_curves(read_record(run))["probe/linear_mIoU"].value.tolist() == [20, 25]
     for text in ('[{"epoch": 0', '{"epoch": 0}', "[3]"):
         (run / "probe.json").write_text(text)

@@ -161,6 +161,7 @@ def test_a_new_run_removes_pictures_of_an_earlier_one_and_a_resumed_run_keeps_th
 ):
     for resume, left in ((True, ["epoch_0000.png", "epoch_0003.png"]), (False, [])):
         (tmp_path / "features").mkdir(exist_ok=True)
+        (tmp_path / "features.gif").touch()
         for epoch in (0, 3, 5):
             (tmp_path / f"features/epoch_{epoch:04d}.png").touch()
         hook = attach(FeaturePicture(every=2), config, tmp_path, resume=resume)
@@ -168,6 +169,7 @@ def test_a_new_run_removes_pictures_of_an_earlier_one_and_a_resumed_run_keeps_th
         hook.before_train()
         hook.before_epoch()
         assert [path.name for path in hook.pictures()] == left
+        assert (tmp_path / "features.gif").exists() == resume
 
 
 def test_without_pillow_it_says_so_once_and_is_off(config, tmp_path, monkeypatch, caplog):
@@ -203,7 +205,7 @@ def test_a_damaged_file_of_colours_costs_no_picture(config, tmp_path):
     assert len(hook.pictures()) == 3
 
 
-def test_a_finished_run_that_is_resumed_only_makes_the_animation(config, tmp_path):
+def test_a_finished_run_that_is_resumed_only_makes_what_is_missing(config, tmp_path):
     hook = attach(FeaturePicture(every=1), config, tmp_path)
     hook.before_train()
     hook.before_epoch()
@@ -211,6 +213,11 @@ def test_a_finished_run_that_is_resumed_only_makes_the_animation(config, tmp_pat
     again.before_train()
     again.after_train()
     assert (tmp_path / "features.gif").is_file()
+    assert [path.name for path in again.pictures()] == ["epoch_0000.png"]
+    again.trainer.start_epoch = again.trainer.max_epoch  # ended between checkpoint and picture
+    for _ in range(2):
+        again.after_train()
+        assert [path.name for path in again.pictures()] == ["epoch_0000.png", "epoch_0004.png"]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +225,10 @@ def test_a_finished_run_that_is_resumed_only_makes_the_animation(config, tmp_pat
     [
         (dict(every=0), "every of FeaturePicture must be a whole number of at least 1, got 0"),
         (dict(scans=()), "scans of FeaturePicture must name at least one scan"),
+        (
+            dict(scans=None),
+            "scans of FeaturePicture must be a whole number of at least 0, got None",
+        ),
         (dict(scans=(-1,)), "scans of FeaturePicture must be a whole number of at least 0, got -1"),
         (dict(branch="both"), "branch of FeaturePicture must be one of .*, got 'both'"),
         (dict(scans=2), "scans of FeaturePicture asks for number 2, .*train has 0 to 1"),

@@ -9,6 +9,7 @@ from dos_plugin.features import (
     default_splits,
     extract,
     feature_keys,
+    held_out_source,
     scan_transform,
 )
 from dos_plugin.runs import (
@@ -255,4 +256,12 @@ def test_scans_of_the_shipped_configs(name, tmp_path):
             scan = source[0]
             assert scan.feat.shape == (len(scan.coord), config.model.backbone.in_channels)
             assert scan.segment.max() >= 0
+        assert held_out_source(found, part.data_root).split == split
     assert ScanSource(found).place.startswith(parts[0].data_root)
+
+
+def test_without_scans_for_validation_those_of_the_training_are_taken(run, tmp_path):
+    write_scans(tmp_path, "train", 2)
+    assert held_out_source(run, tmp_path).split == "train"
+    with pytest.raises(FileNotFoundError, match="nowhere: no such data root"):
+        held_out_source(run, tmp_path / "nowhere")

@@ -95,8 +95,22 @@ def test_limits_are_options():
         PrototypeMonitor(limits=dict(rank=1))
     with pytest.raises(ValueError, match="limits: rankme must be a number, got 'low'"):
         PrototypeMonitor(limits=dict(rankme="low"))
-    with pytest.raises(ValueError, match="interval of PrototypeMonitor.*got 0"):
-        PrototypeMonitor(interval=0)
+    with pytest.raises(ValueError, match=r"limits must be numbers by name, got \[1\]"):
+        PrototypeMonitor(limits=[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(interval=0), "interval of PrototypeMonitor must be .* at least 1, got 0"),
+        (dict(warmup=None), "warmup of PrototypeMonitor must be .* at least 0, got None"),
+        (dict(dead_below=None), "dead_below of PrototypeMonitor .* from 0 to 1, got None"),
+        (dict(duplicate_above=95), "duplicate_above of PrototypeMonitor .* from 0 to 1, got 95"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        PrototypeMonitor(**options)
 
 
 def test_other_models_are_refused():

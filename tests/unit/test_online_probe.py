@@ -167,6 +167,7 @@ def epochs_probed(hook):
         hook.trainer.epoch = epoch
         hook.before_epoch()
         hook.after_epoch()
+    hook.after_train()
     return found
 
 
@@ -178,6 +179,10 @@ def test_epochs_that_are_probed(config, tmp_path):
     assert epochs_probed(hook) == [3, 6, 7]
     hook.history = [entry(0, 1), entry(3, 1)]
     assert epochs_probed(hook) == [6, 7]
+    hook.trainer.start_epoch = 7  # nothing is left to train
+    assert epochs_probed(hook) == [7]
+    hook.history.append(entry(7, 1))
+    assert epochs_probed(hook) == []
 
 
 def test_best_checkpoint_is_copied_when_the_probe_improves(config, tmp_path, monkeypatch):
@@ -226,6 +231,11 @@ def test_a_new_run_does_not_continue_the_history_of_an_earlier_one(config, tmp_p
     hook.before_train()
     assert hook.history == []
     assert read_history(tmp_path / "probe.json", 1)  # not touched before all hooks are ready
+    for active, resume in ((False, True), (False, False)):  # without labels, say
+        assert (tmp_path / "probe.json").exists()
+        hook.active, hook.trainer.cfg.resume = active, resume
+        hook.before_epoch()
+    assert not (tmp_path / "probe.json").exists()
 
 
 def test_student_and_teacher_are_told_apart(config, tmp_path):

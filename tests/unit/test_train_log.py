@@ -69,6 +69,10 @@ def test_validations_and_the_test_after_training(tmp_path, host):
     assert first.iou == {"road": 0.6052, "traffic sign": 0.0}
     assert second.scores["allAcc"] == 0.7
     assert log.test.scores["mIoU"] == 0.33 and log.test.iou == {"road": 0.7}
+    more = [train(3, 2, 0.8), "Val result: mIoU/mAcc/allAcc 0.4000/0.5000/0.8000."]
+    log = read_train_log(write(tmp_path / "train.log", [*lines, *more], host))  # resumed
+    assert [validation.epoch for validation in log.validations] == [1, 2, 3]
+    assert log.test.scores["mIoU"] == 0.33
 
 
 def test_a_resumed_run_replaces_what_it_repeats(tmp_path):
