@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dos_plugin.compare import add_arguments as add_arguments_of_probe
 from dos_plugin.compare import class_names
 from dos_plugin.features import ScanSource, default_splits
 from dos_plugin.runs import active_host, open_run
@@ -34,7 +35,7 @@ from dos_plugin.whole_file import write_whole
 
 STATE = "ablation.json"
 EMBEDDED = "minihost"
-# Classes by their share of the training points, the most frequent third first.
+# Classes by their share of the labelled points, the most frequent third first.
 THIRDS = ("head", "common", "tail")
 RANDOM = "random weights"
 
@@ -189,7 +190,7 @@ def plan(rows: Sequence[Row], args: argparse.Namespace) -> list[Job]:
     probe = list(args.probe)
     if args.data:
         options.append(f"data.train.data_root={args.data}")
-        probe += ["--data", str(args.data)]
+        probe = ["--data", str(args.data), *probe]  # --probe may name other scans, with labels
     jobs = []
     for row in (row for row in rows if row.same_as is None):
         for seed in args.seeds:
@@ -272,14 +273,19 @@ def probe_command(job: Job) -> list[str]:
 
 
 def head_common_tail(job: Job) -> dict[str, str]:
-    """Third of each class name by its share of the labelled voxels that a run was trained on.
+    """Third of each class name by its share of the labelled voxels that its probe was trained on.
 
     Raises:
         FileNotFoundError: if the scans are not there.
     """
+    parser = argparse.ArgumentParser()
+    add_arguments_of_probe(parser)
+    words = probe_command(job)
+    probe = parser.parse_args(words[words.index("probe") + 1 :])
     found = open_run(job.folder)
-    names = class_names(found)
-    source = ScanSource(found, None, default_splits(found)[0], 40)
+    names = class_names(found, probe.data)
+    split = probe.train_split or default_splits(found, probe.data)[0]
+    source = ScanSource(found, probe.data, split, probe.train_scans)
     labels = np.concatenate([scan.segment[scan.segment >= 0].numpy() for scan in source])
     order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")
     thirds = np.array_split(order, len(THIRDS))

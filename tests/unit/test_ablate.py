@@ -99,6 +99,9 @@ class TestRuns:
         words = ablate.train_command(job, ["python", "tools/train.py"])
         assert words[-2:] == ["resume=True", f"weight={checkpoint}"]
         assert ablate.probe_command(job)[-4:] == ["--data", "d", "--json", str(job.result)]
+        args.probe = ["--data", "labelled"]  # the last one counts
+        (job,) = ablate.plan(rows, args)
+        assert ablate.probe_command(job)[-6:-2] == ["--data", "d", "--data", "labelled"]
 
     def test_what_fails_is_named_with_its_log(self, folder, tmp_path, capsys):
         (tmp_path / "fail.py").write_text("raise SystemExit('no luck today')")
@@ -119,10 +122,13 @@ def test_thirds_of_the_classes_by_frequency(folder, tmp_path):
     write_scans(tmp_path / "data", "train", 2)
     (tmp_path / "data" / "scenes.json").write_text(json.dumps(dict(class_names=["g", "b", "p"])))
     rows = ablate.find_rows([folder / "alpha-0.py"])
-    (job,) = ablate.plan(rows, arguments(tmp_path / "out", "--seeds", "0"))
-    finish(job, 30.0)
-    write_config(job.folder, tmp_path / "data")
-    assert ablate.head_common_tail(job) == {"g": "head", "b": "common", "p": "tail"}
+    write_scans(tmp_path / "bare", "train", 1, labels=False)
+    words = ["--seeds", "0", "--probe", "--data", str(tmp_path / "data"), "--train-scans", "1"]
+    for pretrained, more in (("data", words[:2]), ("bare", words)):
+        (job,) = ablate.plan(rows, arguments(tmp_path / f"out-{pretrained}", *more))
+        finish(job, 30.0)
+        write_config(job.folder, tmp_path / pretrained)
+        assert ablate.head_common_tail(job) == {"g": "head", "b": "common", "p": "tail"}
 
 
 def test_table(folder, tmp_path, capsys):
