@@ -3,7 +3,7 @@
 All by Pointcept's own, unmodified train script (without CUDA through `python -m dos_plugin.cpu`):
 the same scans, voxels, augmentations, PT-v3m2, head, number of prototypes, optimizer and batch,
 from `configs/dos/ablation/component-5-zipf.py` and `sonata.py` beside this file. Sonata trains
-twice: for as many steps as DOS, and for as long as DOS (its schedule shortened to that). The
+twice: for as many steps as DOS, and for as many whole epochs as take at least DOS's time. The
 supervised run has the labels that the probes have, and about as much time as DOS. Frozen features
 are judged by the same linear probe; the supervised run also by its own validation.
 
@@ -12,6 +12,7 @@ time. Runs that have left a result are not repeated.
 """
 
 import json
+import math
 import os
 import re
 import statistics
@@ -109,7 +110,7 @@ def one_seed(seed: int, args: Any) -> dict[str, dict[str, Any]]:
     """All runs of a seed."""
     dos = train("DOS", "dos", seed, args.epoch, args)
     steps = train("Sonata", "sonata-steps", seed, args.epoch, args)
-    short = max(1, round(args.epoch * dos["seconds"] / steps["seconds"]))
+    short = math.ceil(args.epoch * dos["seconds"] / steps["seconds"])
     return {
         "DOS": dos,
         "Sonata, equal steps": steps,
