@@ -31,6 +31,8 @@ empty_cache = False
 empty_cache_per_epoch = False
 find_unused_parameters = False
 enable_wandb = False
+wandb_project = "dos"
+wandb_key = None
 param_dicts = None
 
 grid_size = 0.2  # metres
