@@ -350,42 +350,51 @@ def write_results(table: Sequence[Mapping[str, Any]], out: Path) -> None:
 
 
 def _draw(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel per group of rows (the first word of their names): a dot per seed, mean and standard
-    deviation, a dashed line at random weights."""
+    """A panel per group of rows (the first word of their names), of mIoU and of its rarest third: a
+    dot per seed, mean and standard deviation, a dashed line at random weights."""
     from matplotlib import pyplot as plt
 
     from dos_plugin.charts import BLUE, GREY, STYLE
 
-    lines = [line for line in table if line["name"] != RANDOM]
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault(line["name"].split("-")[0], []).append(line)
+    for line in table:
+        if line["name"] != RANDOM:
+            groups.setdefault(line["name"].split("-")[0], []).append(line)
+    columns = {"miou_seeds": "linear probe, mIoU"}
+    if all(line["tail_seeds"] for line in table):
+        columns["tail_seeds"] = "its rarest third of the classes"
     with plt.rc_context(STYLE):
         heights = [len(group) for group in groups.values()]
         figure, panels = plt.subplots(
             len(groups),
-            figsize=(7.2, 0.36 * sum(heights) + 0.5 * len(groups) + 0.7),
+            len(columns),
+            figsize=(4.4 * len(columns) + 1, 0.36 * sum(heights) + 0.5 * len(groups) + 0.9),
             squeeze=False,
-            sharex=True,
+            sharex="col",
+            sharey="row",
             gridspec_kw=dict(height_ratios=heights),
             layout="constrained",
         )
-        for axes, (name, group) in zip(panels[:, 0], groups.items()):
-            for place, line in enumerate(group):
-                mean, spread, seeds = line["miou"], line["miou_std"], line["miou_seeds"]
-                axes.plot(seeds, [place] * len(seeds), "o", color=BLUE, alpha=0.35, markersize=5)
-                axes.errorbar(mean, place, xerr=spread, fmt="|", color=BLUE, markersize=14, mew=2.5)
-            for line in table:
-                if line["name"] == RANDOM:
-                    axes.axvline(line["miou"], color=GREY, linestyle="--", zorder=4)
+        for (name, group), row in zip(groups.items(), panels):
+            for key, axes in zip(columns, row):
+                for place, line in enumerate(group):
+                    seeds = line[key]
+                    axes.plot(seeds, [place] * len(seeds), "o", color=BLUE, alpha=0.35, ms=5)
+                    spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
+                    style = dict(xerr=spread, fmt="|", color=BLUE, ms=14, mew=2.5)
+                    axes.errorbar(statistics.mean(seeds), place, **style)
+                for line in table:
+                    if line["name"] == RANDOM:
+                        mean = statistics.mean(line[key])
+                        axes.axvline(mean, color=GREY, linestyle="--", zorder=4)
+                axes.grid(visible=False, axis="y")
             labels = [line["name"].removeprefix(f"{name}-") for line in group]
-            axes.set_yticks(range(len(group)), labels)
-            axes.set_ylim(len(group) - 0.5, -0.5)
-            axes.grid(visible=False, axis="y")
-            axes.set_title(name, loc="left", fontsize=10)
-        axes.set_xlabel(
-            "linear probe, mIoU: seeds, mean, standard deviation; dashed: random weights"
-        )
+            row[0].set_yticks(range(len(group)), labels)
+            row[0].set_ylim(len(group) - 0.5, -0.5)
+            row[0].set_title(name, loc="left", fontsize=10)
+        for axes, label in zip(panels[-1], columns.values()):
+            axes.set_xlabel(label)
+        figure.supxlabel("seeds, mean, standard deviation; dashed: random weights", fontsize=9)
         figure.savefig(path)
         plt.close(figure)
 
