@@ -58,7 +58,7 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
         roots = [f"data.train.data_root={labelled}", f"data.val.data_root={args.data.resolve()}"]
         roots += ["weight=None", f"batch_size={args.batch_size}", "eval_epoch=1"]
         # Fine-tuning slows the encoder down, which is not for random weights.
-        roots += ["param_dicts=None", "scheduler.max_lr=0.003"]
+        roots += ["param_dicts=[]", "scheduler.max_lr=0.003"]
     else:
         roots += [f"eval_epoch={epoch}", f"batch_size={args.batch_size}"]
     options = [f"save_path={folder}", f"seed={seed}", f"epoch={epoch}", *roots]
