@@ -113,7 +113,7 @@ def main() -> None:
         for start in ("DOS", "random"):
             values = [miou[Run(task, start, seed)] for seed in args.seeds]
             row[start] = statistics.mean(values)
-            row[f"{start}_std"] = statistics.pstdev(values)
+            row[f"{start}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
             row[f"{start}_seeds"] = " ".join(f"{value:.1f}" for value in values)
         rows.append(row)
         summary[f"gain {task}"] = row["DOS"] - row["random"]  # type: ignore[operator]

@@ -190,7 +190,8 @@ def plan(rows: Sequence[Row], args: argparse.Namespace) -> list[Job]:
     probe = list(args.probe)
     if args.data:
         options.append(f"data.train.data_root={args.data}")
-        probe = ["--data", str(args.data), *probe]  # --probe may name other scans, with labels
+        if "--data" not in probe:  # others, with labels
+            probe += ["--data", str(args.data)]
     jobs = []
     for row in (row for row in rows if row.same_as is None):
         for seed in args.seeds:

@@ -308,7 +308,7 @@ def _over_seeds(
     settings: ProbeSettings,
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Mean and standard deviation of a probe over its seeds."""
+    """Mean and standard deviation (of the sample) of a probe over its seeds."""
     scores = [probe(train, val, num_classes, seed, settings) for seed in settings.seeds]
     miou = np.array([score.miou for score in scores])
     # A class is in the labels of all seeds or of none, but for kNN, which scores a sample.
@@ -317,7 +317,7 @@ def _over_seeds(
     labels = [names[k] if k < len(names) else f"class {k}" for k in range(num_classes)]
     return {
         "miou": float(miou.mean()),
-        "miou_std": float(miou.std()),
+        "miou_std": float(miou.std(ddof=1)) if len(miou) > 1 else 0.0,
         "miou_seeds": miou.tolist(),
         "accuracy": float(np.mean([score.accuracy for score in scores])),
         "iou": {

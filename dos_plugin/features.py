@@ -212,19 +212,22 @@ class ScanSource:
 
 def held_out_source(
     run: Run, data_root: str | Path | None = None, limit: int | None = None
-) -> ScanSource:
+) -> tuple[ScanSource, Exception | None]:
     """The scans for validation; where there are none, those of the config's own split.
 
     Whether there are any is tried, because every kind of data set keeps its splits elsewhere.
+
+    Returns:
+        The scans, and why they are not those for validation, else None.
 
     Raises:
         FileNotFoundError: if there are no scans at all.
         ValueError: if the config misses what a probe needs.
     """
     try:
-        return ScanSource(run, data_root, default_splits(run, data_root)[1], limit)
-    except Exception:  # the host's data sets raise whatever they like
-        return ScanSource(run, data_root, None, limit)
+        return ScanSource(run, data_root, default_splits(run, data_root)[1], limit), None
+    except Exception as error:  # the host's data sets raise whatever they like
+        return ScanSource(run, data_root, None, limit), error
 
 
 @torch.no_grad()

@@ -113,11 +113,14 @@ class Record:
         found = (self.config or {}).get("model")
         return found if isinstance(found, Mapping) else {}
 
-    def has_hook(self, name: str) -> bool:
-        """Whether the config has a hook; True if there is no config to look at."""
-        if self.config is None:
-            return True
-        return any(hook.get("type") == name for hook in self.config.get("hooks") or ())
+    def is_earlier(self, path: Path, hook: str) -> bool:
+        """Whether a hook's file is of an earlier run in the folder: this one was begun after it,
+        which writes ``config.py``, and without the hook."""
+        begun = self.folder / "config.py"
+        if self.config is None or not begun.is_file():
+            return False
+        hooks = [entry.get("type") for entry in self.config.get("hooks") or ()]
+        return hook not in hooks and path.stat().st_mtime < begun.stat().st_mtime
 
     @contextmanager
     def attempt(self, what: str, shows: str, remedy: str) -> Iterator[None]:
@@ -324,7 +327,7 @@ def _read_curves(record: Record) -> None:
 
 def _read_probe_history(record: Record) -> None:
     path = record.folder / "probe.json"
-    if not path.is_file() or not record.has_hook("OnlineProbe"):  # else of an earlier run
+    if not path.is_file() or record.is_earlier(path, "OnlineProbe"):
         return
     with record.attempt("probe.json", "the probe over the epochs", "Remove it if it is broken."):
         content = json.loads(path.read_text())

@@ -176,7 +176,11 @@ def _find_scans(record: Record, run: Run, args: argparse.Namespace) -> ScanSourc
     with record.attempt("scans", shows, remedy):
         if args.split:
             return ScanSource(run, args.data, args.split, SCANS)
-        return held_out_source(run, args.data, SCANS)
+        source, lack = held_out_source(run, args.data, SCANS)
+        if lack is not None:
+            what, shows = "scans for validation", "scans that were not trained on, and the probe"
+            record.missing.append(Missing(what, problem(lack), shows, remedy, optional=True))
+        return source
     return None
 
 
@@ -226,8 +230,8 @@ def _probe(
     shows = "what the frozen features know, beside random weights"
     remedy = "The root of labelled scans (--data) needs a split to train on and another one."
     with record.attempt("probe", shows, remedy):
-        of_training = default_splits(run, args.data)[0]
-        if split == of_training:
+        of_training, held_out = default_splits(run, args.data)
+        if split == of_training or split != (args.split or held_out):
             raise ValueError(f"there is no split apart from {split!r}")
         print("probing, which takes about a minute (--no-probe leaves it out)")
         train = ScanSource(run, args.data, of_training, 40)

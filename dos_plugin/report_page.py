@@ -231,10 +231,10 @@ def _json(value: Any) -> Any:
 def _epoch_pictures(record: Record) -> dict[str, Path]:
     """First and last picture of ``FeaturePicture``, and the moving one if it is small enough."""
     found: dict[str, Path] = {}
-    if not record.has_hook("FeaturePicture"):  # what is there is of an earlier run in this folder
-        return found
     drawn = []
     for path in sorted(record.folder.glob("features/epoch_*.png")):
+        if record.is_earlier(path, "FeaturePicture"):
+            continue
         if path.read_bytes()[-8:-4] == b"IEND":
             drawn.append(path)
         else:
@@ -244,7 +244,9 @@ def _epoch_pictures(record: Record) -> dict[str, Path]:
     if drawn:
         found["first"], found["last"] = drawn[0], drawn[-1]
     for path in (record.folder / "features.gif", record.folder / "features" / "features.gif"):
-        if path.is_file() and path.read_bytes()[-1:] == b";":
+        if not path.is_file() or record.is_earlier(path, "FeaturePicture"):
+            continue
+        if path.read_bytes()[-1:] == b";":
             found["large" if path.stat().st_size > LARGEST_GIF else "moving"] = path
     return found
 

@@ -135,7 +135,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
             if self.split:
                 source = ScanSource(run, self.data_root, self.split)
             else:
-                source = held_out_source(run, self.data_root)
+                source, _ = held_out_source(run, self.data_root)
             if max(self.numbers) >= len(source):
                 raise ValueError(
                     f"scans of FeaturePicture asks for number {max(self.numbers)}, "

@@ -151,6 +151,36 @@ def test_a_scan_that_is_damaged_is_left_out(run, capsys, tmp_path):
     assert "<h3>Random weights</h3>" in page and "<h3>DOS features</h3>" not in page
 
 
+@pytest.mark.parametrize("split", ["train", ["train", "extra"], None])
+def test_a_probe_is_not_scored_on_scans_of_the_training(run, capsys, tmp_path, split):
+    for name in ("train", "extra"):
+        write_scans(tmp_path / "data", name, 2)
+    path = run / "config.py"
+    text = path.read_text()
+    assert text.count('split="train"') == 1
+    path.write_text(text.replace('split="train"', f"split={split!r}" if split else ""))
+    out = tmp_path / "report"
+    assert cli.main(["report", str(run), "--data", str(tmp_path / "data"), "--out", str(out)]) == 0
+    assert "missing: probe: there is no split apart from" in capsys.readouterr().err
+    content = json.loads((out / "report.json").read_text())
+    assert "probe" not in content
+    (entry,) = [e for e in content["missing"] if e["what"] == "scans for validation"]
+    assert "val" in entry["problem"] and entry["optional"]
+
+
+def test_pictures_of_an_earlier_run_are_not_shown(run, capsys, tmp_path):
+    from PIL import Image
+
+    (run / "features").mkdir()
+    began = (run / "config.py").stat().st_mtime
+    for name, shift in (("epoch_0000.png", -1), ("epoch_0005.png", 1)):
+        Image.new("RGB", (8, 8)).save(run / "features" / name)
+        os.utime(run / "features" / name, (began + shift, began + shift))
+    _, page, _, _ = report(run, capsys, "--data", str(tmp_path / "none"))
+    assert "<figcaption>epoch 5</figcaption>" in page
+    assert "<figcaption>epoch 0</figcaption>" not in page
+
+
 def test_the_scan_that_is_asked_for(run, capsys, tmp_path):
     write_scans(tmp_path / "data", "val", 22)  # more than are read for the probe
     (run / "model" / "model_last.pth").unlink()
@@ -276,9 +306,14 @@ def test_history_of_the_probe_whole_and_broken(run):
 
     entries = [{"epoch": e, "linear": {"miou": 20.0 + e}, "knn": {"miou": 9.0}} for e in (0, 5)]
     (run / "probe.json").write_text(json.dumps(entries))
+    began = (run / "config.py").stat().st_mtime
+    os.utime(run / "probe.json", (began - 1, began - 1))
     assert probe_curves(read_record(run)) == {}  # of an earlier run, this one has no such hook
+    os.utime(run / "probe.json", (began + 1, began + 1))  # resumed with the hook
+    assert len(probe_curves(read_record(run))) == 2
     with (run / "config.py").open("a") as file:
         file.write("\nhooks.append(dict(type='OnlineProbe'))\n")
+    os.utime(run / "probe.json", (began - 1, began - 1))
     assert probe_curves(read_record(run))["probe/linear_mIoU"].value.tolist() == [20, 25]
     for text in ('[{"epoch": 0', '{"epoch": 0}', "[3]"):
         (run / "probe.json").write_text(text)

@@ -256,12 +256,14 @@ def test_scans_of_the_shipped_configs(name, tmp_path):
             scan = source[0]
             assert scan.feat.shape == (len(scan.coord), config.model.backbone.in_channels)
             assert scan.segment.max() >= 0
-        assert held_out_source(found, part.data_root).split == split
+        source, lack = held_out_source(found, part.data_root)
+        assert source.split == split and lack is None
     assert ScanSource(found).place.startswith(parts[0].data_root)
 
 
 def test_without_scans_for_validation_those_of_the_training_are_taken(run, tmp_path):
     write_scans(tmp_path, "train", 2)
-    assert held_out_source(run, tmp_path).split == "train"
+    source, lack = held_out_source(run, tmp_path)
+    assert source.split == "train" and "val" in str(lack)
     with pytest.raises(FileNotFoundError, match="nowhere: no such data root"):
         held_out_source(run, tmp_path / "nowhere")
