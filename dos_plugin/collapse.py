@@ -47,7 +47,9 @@ LIMITS = {
 
 
 class Alarm:
-    """Warns once of every limit that is passed, and again only after it was kept in between.
+    """Warns once of every limit that is passed twice in a row, and again only after it was kept.
+
+    One batch may be odd: where all views show bare road, features hardly differ.
 
     Args:
         limits: Other values for some of ``LIMITS``.
@@ -66,13 +68,16 @@ class Alarm:
             if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
                 raise ValueError(f"limits: {name} must be a number, got {value!r}")
             self.limits[name] = LIMITS[name]._replace(value=value)
+        self.passed: set[str] = set()  # at the measurement before
         self.warned: set[str] = set()
 
     def messages(self, values: Mapping[str, float], step: int) -> list[str]:
-        """Warnings to be given about the numbers of a step."""
+        """Warnings to be given about the numbers of a step; of NaN without waiting for a second."""
         passed = {n for n, lim in self.limits.items() if n in values and lim.passed_by(values[n])}
-        new = [name for name in self.limits if name in passed - self.warned]
-        self.warned = passed
+        lasting = {n for n in passed if n in self.passed or math.isnan(values[n])}
+        new = [name for name in self.limits if name in lasting - self.warned]
+        self.warned = passed & (self.warned | lasting)
+        self.passed = passed
         return [self._message(name, values[name], step) for name in new]
 
     def _message(self, name: str, value: float, step: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dos_plugin import __version__
-from dos_plugin.collapse import Alarm
+from dos_plugin.collapse import LIMITS, Alarm
 from dos_plugin.compare import SOURCES
 from dos_plugin.config_file import plain
 from dos_plugin.features import Scan
@@ -87,15 +87,16 @@ def write_page(
 def evidence_of(record: Record, facts: Facts, usage: Usage | None) -> Evidence:
     """What a run's verdict rests on.
 
-    Monitors are the last logged values; without ``PrototypeMonitor`` they are ``feat_std`` of the
-    last batches, and what was measured of the checkpoint here.
+    Monitors are the last logged values, where there is a limit the better of the last two; without
+    ``PrototypeMonitor`` they are ``feat_std`` of the last batches, and what was measured of the
+    checkpoint here.
     """
     curves = record.curves
-    last = {
-        tag.removeprefix("monitor/"): float(curve.value[-1])
-        for tag, curve in curves.items()
-        if tag.startswith("monitor/")
-    }
+    last = {}
+    for tag, curve in curves.items():
+        if tag.startswith("monitor/"):
+            name = tag.removeprefix("monitor/")
+            last[name] = _lasting(name, curve.value)
     if record.kind == "DOS pretraining":
         if usage is not None:
             figures = usage.figures()
@@ -159,6 +160,15 @@ def _gain(record: Record, facts: Facts) -> Gain | None:
             before, after = float(curve.value[0]), float(curve.value[-1])
             return Gain(what, before, after, "before training")
     return None
+
+
+def _lasting(name: str, value: np.ndarray) -> float:
+    """The last value; of those with a limit the better of the last two, as one batch may be odd."""
+    limit = LIMITS.get(name.replace("_prototypes", "_share"))
+    if limit is None or np.isnan(value[-1]):
+        return float(value[-1])
+    best = np.nanmax if limit.side == "below" else np.nanmin
+    return float(best(value[-2:]))
 
 
 def _end(value: np.ndarray) -> float:

@@ -87,8 +87,8 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """The first of these rules that applies.
 
-    1. *Collapsed*: the last loss is not finite, or the last value of a monitor is beyond its limit
-       (where ``PrototypeMonitor`` warns).
+    1. *Collapsed*: the last loss is not finite, or a monitor is beyond its limit (where
+       ``PrototypeMonitor`` warns).
     2. *Learning*: a score is better than what it must beat, by at least a point of mIoU and twice
        the standard deviation over seeds, or by two points where there is one seed. For a
        pretraining the score is a probe of the frozen features, to beat are random weights; for a

@@ -249,6 +249,20 @@ def test_monitors_of_the_log_count_where_there_are_no_others(run):
     assert curves["monitor/rankme"].value.tolist() == [7.0]
 
 
+@pytest.mark.parametrize(
+    ("values", "collapsed"),
+    [([0.7, 0.7, 0.1], False), ([0.7, 0.1, 0.1], True), ([0.1], True), ([0.7, float("nan")], True)],
+)
+def test_one_odd_batch_at_the_end_is_no_collapse(run, capsys, tmp_path, values, collapsed):
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(run), filename_suffix=".monitor") as writer:
+        for step, value in enumerate(values):
+            writer.add_scalar("monitor/feat_std", value, step)
+    _, _, content, _ = report(run, capsys, "--data", str(tmp_path / "none"))
+    assert (content["verdict"]["level"] == "collapsed") == collapsed
+
+
 def test_event_files_of_resumed_and_of_new_runs(run):
     from tensorboardX import SummaryWriter
 

@@ -73,13 +73,23 @@ GOOD = dict(feat_std=0.7, rankme=30.0, target_entropy=0.9, prior_kl=0.1)
 
 def test_a_warning_is_given_once_until_it_is_kept_again():
     alarm = Alarm()
+    both = GOOD | dict(rankme=1.4, prior_kl=9.0)
     assert alarm.messages(GOOD, 1) == []
-    (message,) = alarm.messages(GOOD | dict(rankme=1.5), 2)
-    assert "step 2" in message and "rankme is 1.5, below 3" in message
-    (message,) = alarm.messages(GOOD | dict(rankme=1.4, prior_kl=9.0), 3)
+    assert alarm.messages(GOOD | dict(rankme=1.6), 2) == []
+    (message,) = alarm.messages(GOOD | dict(rankme=1.5), 3)
+    assert "step 3" in message and "rankme is 1.5, below 3" in message
+    assert alarm.messages(both, 4) == []
+    (message,) = alarm.messages(both, 5)
     assert "prior_kl is 9, above 2" in message and "rankme" not in message
-    assert alarm.messages(GOOD, 4) == []
-    assert len(alarm.messages(GOOD | dict(rankme=1.5, prior_kl=9.0), 5)) == 2
+    assert alarm.messages(GOOD, 6) == []
+    assert alarm.messages(both, 7) == []
+    assert len(alarm.messages(both, 8)) == 2
+
+
+def test_one_odd_batch_is_no_collapse():
+    alarm = Alarm()
+    odd = GOOD | dict(feat_std=0.1)
+    assert [alarm.messages(values, 0) for values in (GOOD, odd, GOOD, odd, GOOD)] == [[]] * 5
 
 
 def test_values_that_are_no_numbers_are_warned_of():
@@ -89,7 +99,8 @@ def test_values_that_are_no_numbers_are_warned_of():
 
 def test_limits_are_options():
     alarm = Alarm(dict(rankme=31))
-    assert "below 31" in alarm.messages(GOOD, 1)[0]
+    alarm.messages(GOOD, 1)
+    assert "below 31" in alarm.messages(GOOD, 2)[0]
     assert LIMITS["rankme"].value == 3.0
     with pytest.raises(ValueError, match="limits: there is none for 'rank', only for"):
         PrototypeMonitor(limits=dict(rank=1))
