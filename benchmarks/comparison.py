@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 import common
+from dos_plugin.commands.split import write_split
 from dos_plugin.cpu.checkout import find_pointcept
-from dos_plugin.split import write_split
 
 CONFIGS = {
     "DOS": common.ROOT / "configs/dos/ablation/component-5-zipf.py",

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import common
+from dos_plugin.commands.split import write_split
 from dos_plugin.cpu.checkout import find_pointcept
-from dos_plugin.split import write_split
 
 CONFIGS = {
     "linear probe": "semseg-dos-v1m1-9a-demo-lin.py",

@@ -18,7 +18,7 @@ from torch import Tensor
 import common
 from dense import dense_loss
 from dos_plugin.method import ZipfSinkhorn, softmap_loss
-from dos_plugin.method.blocks import _linear
+from dos_plugin.method.logits import product
 
 TEMPS = 0.1, 0.07  # student, teacher
 CHANNELS = 256
@@ -110,7 +110,7 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
     work: dict[str, Callable] = {
         name: functools.partial(step, loss, *inputs) for name, loss in sides.items()
     }
-    for name, linear in (("floor", _linear), ("floor_mkl", torch.nn.functional.linear)):
+    for name, linear in (("floor", product), ("floor_mkl", torch.nn.functional.linear)):
         work[name] = functools.partial(products, linear, student, prototypes)
     times = common.alternate(work, args.repeats, args.warmup)
     row: dict[str, Any] = {"n": n, "k": k}

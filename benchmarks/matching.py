@@ -27,9 +27,9 @@ from views import AUGMENTATIONS, MAX_SIZE, SCALE
 
 os.environ.setdefault("DOS_HOST", "minihost")
 
-from dos_plugin.components import COMPONENTS
 from dos_plugin.host import HOST
 from dos_plugin.method.matching import find_points, match_rows
+from dos_plugin.register import COMPONENTS
 from dos_plugin.scenes.sensor import Sensor, generate_scan
 
 LEVELS = ("points", "rows")

@@ -28,7 +28,7 @@ class Steps:
     """
 
     def __init__(self, config: str, data: str | None, save_path: str) -> None:
-        from dos_plugin.components.monitor import PrototypeMonitor
+        from dos_plugin.hooks.monitor import PrototypeMonitor
         from dos_plugin.minihost.config import load_config, setup_config
         from dos_plugin.minihost.trainer import Trainer
 

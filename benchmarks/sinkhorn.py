@@ -19,7 +19,7 @@ from torch import Tensor
 
 import common
 from dense import matrix_sinkhorn, zipf
-from dos_plugin.method.blocks import Logits
+from dos_plugin.method.logits import Logits
 from dos_plugin.method.zipf_sinkhorn import scaling_vectors, zipf_prior
 
 CHANNELS, TEMP, ALPHA = 256, 0.07, 1.3

@@ -26,7 +26,7 @@ from dos_plugin.cpu.checkout import find_pointcept
 from dos_plugin.scenes.sensor import Sensor, generate_scan
 
 MAX_SIZE, SCALE, LOCAL_SCALE = 65536, (0.4, 1.0), (0.1, 0.4)  # the host's Sonata
-AUGMENTATIONS = [  # those of configs/dos/_base_/lidar.py
+AUGMENTATIONS: list[dict] = [  # those of configs/dos/_base_/lidar.py
     dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.8),
     dict(type="RandomRotate", angle=[-1 / 128, 1 / 128], axis="x", center=[0, 0, 0], p=0.8),
     dict(type="RandomRotate", angle=[-1 / 128, 1 / 128], axis="y", center=[0, 0, 0], p=0.8),
@@ -72,13 +72,13 @@ def read_scan(file: str | None, columns: int, grid_size: float) -> Sample:
 
 def ours(grid_sample: Sample) -> Callable[[Sample], int]:
     """PointId, TwoViews and BlockMask."""
-    from dos_plugin.components import COMPONENTS
+    from dos_plugin.transforms.masking import BlockMask
+    from dos_plugin.transforms.views import PointId, TwoViews
 
-    classes = COMPONENTS["TRANSFORMS"]
-    views = classes["TwoViews"](
+    views = TwoViews(
         view_scale=SCALE, max_size=MAX_SIZE, view_transform=[*AUGMENTATIONS, grid_sample]
     )
-    point_id, mask = classes["PointId"](), classes["BlockMask"](block_size=1.0, mask_ratio=0.7)
+    point_id, mask = PointId(), BlockMask(block_size=1.0, mask_ratio=0.7)
 
     def run(data: Sample) -> int:
         data = mask(views(point_id(data)))

@@ -11,32 +11,26 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 from dos_plugin import __version__
 
-
-class Command(NamedTuple):
-    """A subcommand: a module with ``add_arguments(parser)`` and ``run(args) -> int``."""
-
-    module: str
-    help: str
-
-
+# A command is the module ``dos_plugin.commands.<name>`` with ``add_arguments(parser)`` and
+# ``main(args) -> int``.
 COMMANDS = {
-    "demo": Command("dos_plugin.demo", "make scenes, pretrain, probe and report, all in one"),
-    "scenes": Command("dos_plugin.scenes.cli", "make synthetic LiDAR streets, labels and boxes"),
-    "ingest": Command("dos_plugin.ingest", "bring your own scans into the host's layout"),
-    "density": Command("dos_plugin.density", "show what grid sizes mean for your scans"),
-    "train": Command("", "train a config with the embedded host"),
-    "probe": Command("dos_plugin.compare", "linear and kNN probe of frozen features"),
-    "export": Command("dos_plugin.export", "the backbone of a checkpoint, for other programs"),
-    "inspect": Command("dos_plugin.inspect_cli", "show what is in a checkpoint"),
-    "report": Command("dos_plugin.report", "write the HTML report of a run"),
-    "ablate": Command("dos_plugin.ablate", "train and probe a row of configs, several seeds each"),
-    "split": Command("dos_plugin.split", "choose a fraction of the training scans, for few labels"),
-    "configs": Command("dos_plugin.shipped", "list, locate or install the shipped configs"),
-    "doctor": Command("dos_plugin.doctor", "show what is missing here and how to mend it"),
+    "demo": "make scenes, pretrain, probe and report, all in one",
+    "scenes": "make synthetic LiDAR streets, labels and boxes",
+    "ingest": "bring your own scans into the host's layout",
+    "density": "show what grid sizes mean for your scans",
+    "train": "train a config with the embedded host",
+    "probe": "linear and kNN probe of frozen features",
+    "export": "the backbone of a checkpoint, for other programs",
+    "inspect": "show what is in a checkpoint",
+    "report": "write the HTML report of a run",
+    "ablate": "train and probe a row of configs, several seeds each",
+    "split": "choose a fraction of the training scans, for few labels",
+    "configs": "list, locate or install the shipped configs",
+    "doctor": "show what is missing here and how to mend it",
 }
 
 # Modules of the [demo] extra; any other missing module is a bug and keeps its traceback.
@@ -62,14 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
-        if chosen == "train" and argv[0] == "train":
-            return _train(argv[1:])
         parser = _parser(chosen)
         args = parser.parse_args(argv)
         if args.command is None:
             parser.print_help()
             return 2
-        status = importlib.import_module(COMMANDS[args.command].module).run(args)
+        status = _module(args.command).main(args)
         sys.stdout.flush()
         return status
     except ModuleNotFoundError as error:
@@ -110,25 +102,20 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dos-plugin {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    for name, text in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,
-            help=command.help,
-            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
             formatter_class=_Help,
         )
-        if name == chosen and command.module:
-            importlib.import_module(command.module).add_arguments(subparser)
+        if name == chosen:
+            _module(name).add_arguments(subparser)
     return parser
 
 
-def _train(argv: list[str]) -> int:
-    """Hand all options to ``python -m dos_plugin.minihost``, which has the host's own ones."""
-    import runpy
-
-    sys.argv = ["dos-plugin train", *argv]
-    runpy.run_module("dos_plugin.minihost", run_name="__main__", alter_sys=True)
-    return 0
+def _module(command: str) -> Any:
+    return importlib.import_module(f"dos_plugin.commands.{command}")
 
 
 def _fail(command: str | None, message: str) -> int:

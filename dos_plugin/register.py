@@ -8,8 +8,34 @@ objects are pickled with a reference to this module, and unpickling one register
 import copyreg
 from typing import Any
 
-from .components import COMPONENTS
-from .host import HOST
+from dos_plugin.hooks.feature_picture import FeaturePicture
+from dos_plugin.hooks.load import PretrainedLoader
+from dos_plugin.hooks.monitor import PrototypeMonitor
+from dos_plugin.hooks.online_probe import OnlineProbe
+from dos_plugin.host import HOST
+from dos_plugin.method import ZipfSinkhorn
+from dos_plugin.models.dos import DOS
+from dos_plugin.models.segmentor import Segmentor
+from dos_plugin.transforms.masking import BlockMask
+from dos_plugin.transforms.views import Height, PointId, TwoViews
+
+# What enters the host's registries, by registry and name.
+COMPONENTS: dict[str, dict[str, type]] = {
+    "MODELS": {"DOS-v1m1": DOS, "DOS-Segmentor-v1m1": Segmentor},
+    "MODULES": {"ZipfSinkhorn": ZipfSinkhorn},
+    "TRANSFORMS": {
+        "PointId": PointId,
+        "TwoViews": TwoViews,
+        "Height": Height,
+        "BlockMask": BlockMask,
+    },
+    "HOOKS": {
+        "PretrainedLoader": PretrainedLoader,
+        "PrototypeMonitor": PrototypeMonitor,
+        "OnlineProbe": OnlineProbe,
+        "FeaturePicture": FeaturePicture,
+    },
+}
 
 
 def register() -> None:

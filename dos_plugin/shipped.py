@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,38 +102,6 @@ def describe(path: Path) -> ConfigFile:
     return ConfigFile(path, label, dataset, _backbone(tree, path) or "-", summary)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``dos-plugin configs``."""
-    parser.add_argument("--path", metavar="NAME", help="print the path of one config and stop")
-    parser.add_argument(
-        "--install", metavar="DIR", help="link all configs into configs/dos of a host checkout"
-    )
-    parser.add_argument("--copy", action="store_true", help="with --install: copy, do not link")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Entry point of ``dos-plugin configs``."""
-    if args.path:
-        print(config_path(args.path))
-        return 0
-    if args.install:
-        from dos_plugin.install import install_configs
-
-        count, folder = install_configs(args.install, args.copy)
-        print(f"{'copied' if args.copy else 'linked'} {count} files into {folder}")
-        print("run one from there: sh scripts/train.sh -d dos -c CONFIG -n NAME -g GPUS")
-        return 0
-    if args.copy:
-        raise ValueError("--copy needs --install DIR")
-    rows = [("config", "dataset", "backbone", "task")]
-    rows += [(c.name, c.dataset, c.backbone, c.task) for c in list_configs()]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(f"\nin {configs_dir()}; rows of the ablation in its folder ablation")
-    return 0
-
-
 def _backbone(tree: ast.Module, path: Path) -> str | None:
     """The type of ``backbone=dict(type=...)``, in the file or in one it inherits from."""
     for node in ast.walk(tree):
@@ -154,3 +123,55 @@ def _bases(tree: ast.Module) -> list[str]:
             value = ast.literal_eval(node.value)
             return [value] if isinstance(value, str) else list(value)
     return []
+
+
+def install_configs(checkout: str | os.PathLike, copy: bool = False) -> tuple[int, Path]:
+    """Link the configs into ``configs/dos`` of a checkout; nothing there is ever overwritten.
+
+    A file that is there already with the same content stays, a link that leads nowhere (to an
+    environment that is gone) is replaced.
+
+    Args:
+        checkout: root of the host's checkout.
+        copy: copy instead of linking: for a checkout that moves to another machine, or to edit.
+
+    Returns:
+        How many files were put there now, and the folder.
+
+    Raises:
+        FileNotFoundError: if ``checkout`` is none; names what is missing.
+        FileExistsError: if other files are in the way; names them, and no file has been written.
+    """
+    root = Path(checkout)
+    for part in ("tools/train.py", "configs"):
+        if not (root / part).exists():
+            raise FileNotFoundError(
+                f"{root}: no checkout of the host there, it has no {part}; give the folder that "
+                "holds tools, configs and the host's package"
+            )
+    source, folder = configs_dir(), root / "configs" / "dos"
+    files = [*source.glob("[!_]*.py"), *source.glob("*/*.py")]
+    pairs = [(file, folder / file.relative_to(source)) for file in sorted(files)]
+    folders = sorted({target.parent for _, target in pairs})
+    for parent in folders:
+        if parent.exists() and not parent.is_dir():
+            raise FileExistsError(f"{parent} is a file, expected a folder or nothing")
+    pairs = [(file, target) for file, target in pairs if not _same(file, target)]
+    in_the_way = [str(target) for _, target in pairs if target.exists()]
+    if in_the_way:
+        raise FileExistsError(
+            f"other files are in the way, move or delete them: {', '.join(in_the_way)}"
+        )
+    for parent in folders:
+        parent.mkdir(parents=True, exist_ok=True)
+    for file, target in pairs:
+        target.unlink(missing_ok=True)  # at most a link that leads nowhere
+        if copy:
+            shutil.copyfile(file, target)
+        else:
+            target.symlink_to(file)
+    return len(pairs), folder
+
+
+def _same(file: Path, target: Path) -> bool:
+    return target.is_file() and target.read_bytes() == file.read_bytes()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from dos_plugin.runs import Run, active_host
+from dos_plugin.runs.run import Run, active_host
 from tests.small_backbones import SMALL, UNET
 from tests.tiny_run import write_config
 

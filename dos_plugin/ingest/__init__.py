@@ -2,9 +2,5 @@
 
 ``sources`` finds the files, ``readers`` reads their fields, ``labels`` their labels, ``scan``
 checks and picks what is kept, ``job`` does all of it for one file, ``write`` for many in
-``parallel``, ``command`` is the command.
+``parallel``.
 """
-
-from .command import add_arguments, run
-
-__all__ = ["add_arguments", "run"]

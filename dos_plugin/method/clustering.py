@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import Logits
 from .distributed import all_reduce_sum, world_size
+from .logits import Logits
 from .softmap import check_shapes
 from .zipf_sinkhorn import ZipfSinkhorn, check_temp
 

@@ -6,7 +6,8 @@ Letters: N points, K prototypes, D channels of the projection. All functions rea
 import torch
 from torch import Tensor
 
-from .blocks import Logits, softmax_column_sums
+from .blocks import softmax_column_sums
+from .logits import Logits
 from .zipf_sinkhorn import Scaling
 
 

@@ -16,8 +16,9 @@ the whole batch.
 import torch
 from torch import Tensor
 
-from .blocks import Logits, column_logsumexp, kl_and_gradients
+from .blocks import column_logsumexp, kl_and_gradients
 from .distributed import all_reduce_logsumexp, all_reduce_sum, world_size
+from .logits import Logits
 from .zipf_sinkhorn import ZipfSinkhorn, check_temp
 
 

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .blocks import matmul_precision
+from .logits import matmul_precision
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -16,8 +16,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import Logits, column_logsumexp, softmax_column_sums
+from .blocks import column_logsumexp, softmax_column_sums
 from .distributed import all_reduce_logsumexp, all_reduce_sum
+from .logits import Logits
 
 Scope = Literal["batch", "cloud"]
 

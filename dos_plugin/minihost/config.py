@@ -33,23 +33,15 @@ class OptionsAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The command line of the real host's training script."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dos_plugin.minihost",
-        description="Train a config of the host without the host (embedded stand-in, CPU or CUDA).",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the real host's training script."""
     parser.add_argument("--config-file", required=True, metavar="FILE", help="path of a config")
     parser.add_argument(
         "--num-gpus", type=int, default=1, help="processes on this machine (CPU ones without CUDA)"
     )
-    parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
-    parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine")
-    parser.add_argument("--dist-url", default="auto", help="rendezvous, such as tcp://host:port")
     parser.add_argument(
         "--options", nargs="+", action=OptionsAction, help="key=value pairs that change the config"
     )
-    return parser
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -1,5 +1,6 @@
 """The command ``python -m dos_plugin.minihost``: one process, or several that share the batches."""
 
+import argparse
 import os
 import socket
 import sys
@@ -11,9 +12,10 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from .config import argument_parser, config_text, load_config, setup_config
+from dos_plugin.messages import one_line
+
+from .config import add_arguments, config_text, load_config, setup_config
 from .registry import TRAINERS
-from .trainer import short_message
 
 
 def run_training(cfg: Config, text: str) -> None:
@@ -33,17 +35,14 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _worker(
-    local_rank: int, per_machine: int, world_size: int, machine: int, url: str, cfg, text: str
-) -> None:
+def _worker(rank: int, world_size: int, url: str, cfg: Config, text: str) -> None:
     imports = cfg.get("custom_imports")
     if imports:  # a spawned process has not read the config file
         import_modules_from_strings(**imports)
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "nccl"
-        torch.cuda.set_device(local_rank)
-    rank = machine * per_machine + local_rank
+        torch.cuda.set_device(rank)
     dist.init_process_group(backend, init_method=url, world_size=world_size, rank=rank)
     try:
         run_training(cfg, text)
@@ -51,57 +50,59 @@ def _worker(
         dist.destroy_process_group()
 
 
-def launch(
-    cfg: Config,
-    num_gpus: int = 1,
-    num_machines: int = 1,
-    machine_rank: int = 0,
-    dist_url: str = "auto",
-) -> None:
+def launch(cfg: Config, num_gpus: int = 1) -> None:
     """Train in this process, or spawn ``num_gpus`` processes (CPU ones with gloo, without CUDA).
 
     Raises:
-        ValueError: If the numbers do not fit the machine, or ``dist_url`` is missing.
+        ValueError: If there are not so many GPUs.
     """
     text = config_text(cfg)
-    world_size = num_machines * num_gpus
-    if world_size <= 1:
+    if num_gpus <= 1:
         run_training(cfg, text)
         return
     if torch.cuda.is_available() and num_gpus > torch.cuda.device_count():
         raise ValueError(f"--num-gpus is {num_gpus}, but there are {torch.cuda.device_count()}")
-    if not 0 <= machine_rank < num_machines:
-        raise ValueError(f"--machine-rank must be in [0, {num_machines}), got {machine_rank}")
-    if dist_url == "auto":
-        if num_machines > 1:
-            raise ValueError("--dist-url must be given when there are several machines")
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    arguments = (num_gpus, world_size, machine_rank, dist_url, cfg, text)
+    arguments = (num_gpus, f"tcp://127.0.0.1:{_free_port()}", cfg, text)
     try:
         mp.spawn(_worker, nprocs=num_gpus, args=arguments)
     except mp.ProcessExitedException as error:  # the process has said why
         raise SystemExit(error.exit_code or 1) from None
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and train.
+def train(args: argparse.Namespace) -> None:
+    """Train as the command line says.
 
     Raises:
-        SystemExit: With status 1 and a short message on a mistake in config, data or checkpoint.
+        ValueError: For a mistake in config, data or checkpoint.
+        OSError: For a file that cannot be read or written.
     """
-    args = argument_parser().parse_args(argv)
     os.environ["DOS_HOST"] = "minihost"  # where the plugin registers, also in spawned processes
     if "" not in sys.path:  # configs may import modules from the working folder
         sys.path.insert(0, os.getcwd())
     try:
-        cfg = load_config(args.config_file, args.options)
-        launch(cfg, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
-    except (ValueError, KeyError, TypeError, NotImplementedError, OSError, ImportError) as error:
-        if os.environ.get("DOS_DEBUG"):
+        launch(load_config(args.config_file, args.options), args.num_gpus)
+    except (KeyError, TypeError, NotImplementedError, ImportError) as error:
+        cause = error.__cause__ if isinstance(error, ImportError) else None
+        because = f"; because of {one_line(cause)}" if cause else ""
+        raise ValueError(one_line(error) + because) from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command ``python -m dos_plugin.minihost``.
+
+    Raises:
+        SystemExit: With status 1 and a short message on a mistake in config, data or checkpoint.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m dos_plugin.minihost",
+        description="Train a config of the host without the host (embedded stand-in, CPU or CUDA).",
+    )
+    add_arguments(parser)
+    try:
+        train(parser.parse_args(argv))
+    except (ValueError, OSError) as error:
+        if os.environ.get("DOS_TRACEBACK"):
             raise
-        chain = [short_message(error)]
-        if isinstance(error, ImportError) and error.__cause__ is not None:
-            chain.append(f"because of {short_message(error.__cause__)}")
-        print("error: " + "; ".join(chain), file=sys.stderr)
-        print("(DOS_DEBUG=1 shows the traceback)", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        print("(DOS_TRACEBACK=1 shows where it came from)", file=sys.stderr)
         raise SystemExit(1) from None

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import DataLoader
 
+from dos_plugin.messages import one_line
 from dos_plugin.whole_file import write_whole
 
 from . import log
@@ -209,7 +210,7 @@ class Trainer:
         except Exception as error:
             self._open_log(append=True)
             self.logger.error(traceback.format_exc(), extra=log.FILE_ONLY)
-            self.logger.error(f"training stopped: {short_message(error)}")
+            self.logger.error(f"training stopped: {one_line(error)}")
             self.logger.error(f"the traceback is in {self.cfg.save_path}/train.log")
             raise SystemExit(1) from error
         finally:
@@ -297,20 +298,6 @@ def _device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
-
-
-def short_message(error: BaseException) -> str:
-    """One line for the console; errors of data-loader workers carry a whole traceback as text."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    if "DataLoader worker" in lines[0]:
-        return lines[-1]
-    speaks_for_itself = (ValueError, KeyError, FileNotFoundError, NotImplementedError)
-    return (
-        lines[0] if isinstance(error, speaks_for_itself) else f"{type(error).__name__}: {lines[0]}"
-    )
 
 
 class _ProgressBar:

@@ -1,7 +1,6 @@
 """Synthetic streets: a seeded generator of LiDAR scans in the host's on-disk layout."""
 
 from .classes import CLASS_NAMES, IGNORE, PALETTE, THINGS
-from .draw import draw_scan
 from .sensor import Sensor, generate_scan
 from .write import write_scenes
 
@@ -11,7 +10,6 @@ __all__ = [
     "PALETTE",
     "THINGS",
     "Sensor",
-    "draw_scan",
     "generate_scan",
     "write_scenes",
 ]

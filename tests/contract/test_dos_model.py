@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dos_plugin import register  # noqa: F401
-from dos_plugin.components.batch import read_views
 from dos_plugin.host import HOST
+from dos_plugin.models.batch import read_views
 from tests.batches import view_batch
 
 PTV3 = dict(

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import dos_plugin.register  # noqa: F401
-from dos_plugin.export import export, write
-from dos_plugin.features import ScanSource, extract
+from dos_plugin.commands.export import export, write
 from dos_plugin.host import HOST
-from dos_plugin.library_models import load, point_features
-from dos_plugin.runs import load_backbone, open_run
+from dos_plugin.probing.scans import ScanSource, extract
+from dos_plugin.runs.run import load_backbone, open_run
+from dos_plugin.runs.torch_pointcloud import load, point_features
 from tests.exported_runs import BACKBONES, make_run
 from tests.segmentors import trainer
 from tests.tiny_run import write_scans

@@ -9,8 +9,8 @@ import importlib
 import numpy as np
 import pytest
 
+from dos_plugin.commands.split import write_split
 from dos_plugin.host import HOST
-from dos_plugin.split import write_split
 from tests.dataset_layouts import (
     write_nuscenes,
     write_scannet,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dos_plugin.host import HOST
-from dos_plugin.scalars import read_scalars
+from dos_plugin.runs.scalars import read_scalars
 from tests.tiny_run import write_scans
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from dos_plugin.host import HOST
-from dos_plugin.runs import active_host, open_run
-from dos_plugin.scalars import read_scalars
+from dos_plugin.runs.run import active_host, open_run
+from dos_plugin.runs.scalars import read_scalars
 from tests.tiny_run import write_config, write_scans
 
 EPOCHS = 3
@@ -202,9 +202,9 @@ def test_probe_values(watched):
 
 
 def test_probe_of_an_epoch_is_that_of_its_checkpoint(watched):
-    from dos_plugin.compare import feature_function, probe_features
-    from dos_plugin.components import OnlineProbe
-    from dos_plugin.features import ScanSource
+    from dos_plugin.hooks.online_probe import OnlineProbe
+    from dos_plugin.probing.compare import feature_function, probe_features
+    from dos_plugin.probing.scans import ScanSource
 
     history = json.loads((watched[0] / "probe.json").read_text())
     hook = OnlineProbe(**{key: value for key, value in PROBE.items() if key != "type"})

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dos_plugin.components.load import fit_state
-from dos_plugin.components.widths import WIDTHS
+from dos_plugin.commands.split import write_split
+from dos_plugin.hooks.load import fit_state
 from dos_plugin.host import HOST
+from dos_plugin.models.widths import WIDTHS
 from dos_plugin.shipped import config_path, list_configs
-from dos_plugin.split import write_split
 from tests.contract.test_configs import SCENES, build_trainer, load
 from tests.dataset_layouts import WRITERS
 from tests.tiny_run import write_scans

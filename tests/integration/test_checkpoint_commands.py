@@ -10,8 +10,8 @@ pytest.importorskip("spconv")
 pytest.importorskip("torch_pointcloud")
 
 from dos_plugin import cli
-from dos_plugin.checkpoint_file import read_checkpoint
 from dos_plugin.cpu.checkout import find_pointcept, run_on_host
+from dos_plugin.runs.checkpoint import read_checkpoint
 from tests.tiny_run import write_run, write_scans
 
 QUICK = ["--steps", "20", "--seeds", "1", "--no-knn"]

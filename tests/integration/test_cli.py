@@ -72,8 +72,8 @@ def test_a_missing_extra_is_one_line_with_the_remedy(module):
         "import sys\n"
         f"sys.modules[{module!r}] = None\n"
         "from dos_plugin.cli import main\n"
-        "import dos_plugin.report as report\n"
-        f"report.run = lambda args: __import__({module!r})\n"
+        "import dos_plugin.commands.report as report\n"
+        f"report.main = lambda args: __import__({module!r})\n"
         "sys.exit(main(['report', 'somewhere']))\n"
     )
     assert result.returncode == 2
@@ -88,8 +88,8 @@ def test_a_missing_module_that_is_no_extra_keeps_its_traceback():
     result = fresh(
         "import sys\n"
         "from dos_plugin.cli import main\n"
-        "import dos_plugin.shipped as shipped\n"
-        "shipped.run = lambda args: __import__('no_such_module')\n"
+        "import dos_plugin.commands.configs as configs\n"
+        "configs.main = lambda args: __import__('no_such_module')\n"
         "main(['configs'])\n"
     )
     assert result.returncode == 1

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from dos_plugin import cli
-from dos_plugin.demo import Plan, State, make_plan, pretrain, train_command
-from dos_plugin.memory import PeakMemory, process_tree
-from dos_plugin.scalars import read_scalars
+from dos_plugin.commands.demo import Plan, State, make_plan, pretrain, train_command
+from dos_plugin.commands.memory import PeakMemory, process_tree
+from dos_plugin.runs.scalars import read_scalars
 
 
 def demo(folder, *options):
@@ -158,7 +158,7 @@ def test_a_missing_package_is_named_before_any_work(tmp_path, capsys, monkeypatc
 def test_options_of_the_command_reach_the_plan():
     import argparse
 
-    from dos_plugin.demo import add_arguments
+    from dos_plugin.commands.demo import add_arguments
 
     parser = argparse.ArgumentParser()
     add_arguments(parser)

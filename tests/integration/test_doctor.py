@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dos_plugin import doctor
+from dos_plugin.commands import doctor
+from dos_plugin.commands.doctor import step
+from dos_plugin.commands.doctor.config_checks import config_rows
+from dos_plugin.commands.doctor.environment import spconv_row
+from dos_plugin.commands.doctor.hosts import version
+from dos_plugin.commands.doctor.inside import inside_rows
 from dos_plugin.cpu.checkout import find_pointcept, run_on_host
-from dos_plugin.doctor import step
-from dos_plugin.doctor.config_checks import config_rows
-from dos_plugin.doctor.environment import spconv_row
-from dos_plugin.doctor.hosts import version
-from dos_plugin.doctor.inside import inside_rows
-from dos_plugin.runs import active_host
+from dos_plugin.runs.run import active_host
 from dos_plugin.shipped import config_path
 from tests.tiny_run import write_config, write_scans
 
@@ -131,7 +131,7 @@ def test_a_name_taken_by_another_class(tmp_path):
         "from dos_plugin.minihost import TRANSFORMS\n"
         "@TRANSFORMS.register_module('Height')\n"
         "class Theirs: pass\n"
-        "from dos_plugin.doctor.inside import main\n"
+        "from dos_plugin.commands.doctor.inside import main\n"
         "main(['1', '0'])\n"
     )
     command = [sys.executable, "-c", code]

@@ -79,7 +79,7 @@ def test_contents(wheel):
                for p in (ROOT / "configs/dos").rglob("*.py")}  # fmt: skip
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dos_plugin").rglob("*.py")}
     assert len(configs) > 15 and configs <= names
-    assert modules <= names and "dos_plugin/report.html" in names
+    assert modules <= names and "dos_plugin/reports/report.html" in names
     assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)
 
 
@@ -140,7 +140,7 @@ class Hide:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Hide())
-import dos_plugin, dos_plugin.method, dos_plugin.cli, dos_plugin.shipped, dos_plugin.doctor
+import dos_plugin, dos_plugin.method, dos_plugin.cli, dos_plugin.shipped, dos_plugin.commands.doctor
 assert {"mmengine", "spconv", "scipy", "matplotlib"} <= hidden, hidden
 print(dos_plugin.__file__)
 """

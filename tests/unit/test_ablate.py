@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("mmengine")
 
-from dos_plugin import ablate
+from dos_plugin.commands import ablate
 from tests.tiny_run import write_config, write_scans
 
 
@@ -110,7 +110,7 @@ class TestRuns:
         words = [str(folder / "alpha-0.py"), "--seeds", "0", "--train", "python fail.py"]
         args = arguments(tmp_path / "out", *words)
         args.train = f"python3 {tmp_path / 'fail.py'}"
-        assert ablate.run(args) == 1
+        assert ablate.main(args) == 1
         log = tmp_path / "out" / "alpha-0" / "seed-0" / "train.out"
         assert f"failed: alpha-0, seed 0, see {log}" in capsys.readouterr().err
         assert "no luck today" in log.read_text()

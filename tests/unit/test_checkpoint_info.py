@@ -11,13 +11,13 @@ import torch
 pytest.importorskip("spconv")
 pytest.importorskip("torch_pointcloud")
 
-from dos_plugin.checkpoint_file import load_file, read_checkpoint
-from dos_plugin.checkpoint_info import inspect
-from dos_plugin.config_file import read_literals
-from dos_plugin.export import export, write
-from dos_plugin.inspect_cli import format_info
+from dos_plugin.commands.checkpoint_info import inspect
+from dos_plugin.commands.export import export, write
+from dos_plugin.commands.inspect import format_info
 from dos_plugin.minihost.checkpoint import rename_keys
-from dos_plugin.runs import build_backbone
+from dos_plugin.runs.checkpoint import load_file, read_checkpoint
+from dos_plugin.runs.config import read_literals
+from dos_plugin.runs.run import build_backbone
 from tests.exported_runs import BACKBONES, make_run
 from tests.tiny_run import write_config
 
@@ -68,7 +68,7 @@ def test_exported_files(run, tmp_path):
         assert info["branches"]["teacher"] == expected
         assert info["input"] == "strength, height; voxels of 0.5 m"
         assert "differs" not in info
-    assert "dos_plugin.library_models.load(" in info["to_load"][0]
+    assert "dos_plugin.runs.torch_pointcloud.load(" in info["to_load"][0]
 
 
 def test_the_suggested_keywords_lead_to_the_backbone(run, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss
-from dos_plugin.method.blocks import BLOCK_ELEMENTS
+from dos_plugin.method.logits import BLOCK_ELEMENTS
 from tests.references import clustering_loss_reference, double_leaf, relative_error, unit_rows
 
 TEMPS = 0.1, 0.06

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from dos_plugin import cli
-from dos_plugin.record import read_record
-from dos_plugin.scalars import read_events
+from dos_plugin.runs.record import read_record
+from dos_plugin.runs.scalars import read_events
 from tests.tiny_run import write_run, write_scans
 from tests.unit.test_train_log import train, write
 
@@ -305,8 +305,8 @@ def test_without_tensorboardx_losses_come_from_the_log(run, monkeypatch):
 
 
 def test_without_matplotlib_the_page_has_no_charts(run, capsys, monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "dos_plugin.charts", raising=False)
-    monkeypatch.setattr("dos_plugin.charts", None, raising=False)
+    monkeypatch.delitem(sys.modules, "dos_plugin.drawing.charts", raising=False)
+    monkeypatch.setattr("dos_plugin.drawing.charts", None, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     status, page, _, errors = report(run, capsys, "--data", str(tmp_path / "none"))
     assert status == 0
@@ -316,7 +316,7 @@ def test_without_matplotlib_the_page_has_no_charts(run, capsys, monkeypatch, tmp
 
 
 def test_history_of_the_probe_whole_and_broken(run):
-    from dos_plugin.report_charts import probe_curves
+    from dos_plugin.reports.figures import probe_curves
 
     entries = [{"epoch": e, "linear": {"miou": 20.0 + e}, "knn": {"miou": 9.0}} for e in (0, 5)]
     (run / "probe.json").write_text(json.dumps(entries))

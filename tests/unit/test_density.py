@@ -1,18 +1,16 @@
 """Densities of scans against grids whose answer is known."""
 
-import argparse
 from itertools import product
 
 import numpy as np
 import pytest
 
-from dos_plugin.density import add_arguments, commonest_height, measure, run, share_alone
+from dos_plugin import cli
+from dos_plugin.commands.density import commonest_height, measure, share_alone
 
 
 def call(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return cli.main(["density", *map(str, words)])
 
 
 def lattice(count, step):

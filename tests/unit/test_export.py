@@ -9,13 +9,13 @@ import torch
 pytest.importorskip("spconv")
 pytest.importorskip("torch_pointcloud")
 
-from dos_plugin.checkpoint_file import META, backbone_state, read_checkpoint
-from dos_plugin.export import export, write
-from dos_plugin.features import ScanSource, extract
-from dos_plugin.library_models import constructor, load, match_host, point_features
+from dos_plugin.commands.export import export, write
 from dos_plugin.method.matching import row_features
 from dos_plugin.minihost.point import Point
-from dos_plugin.runs import load_backbone, open_run
+from dos_plugin.probing.scans import ScanSource, extract
+from dos_plugin.runs.checkpoint import META, backbone_state, read_checkpoint
+from dos_plugin.runs.run import load_backbone, open_run
+from dos_plugin.runs.torch_pointcloud import constructor, load, match_host, point_features
 from tests.exported_runs import BACKBONES, make_run
 from tests.small_backbones import cloud, collate
 from tests.tiny_run import GRID, write_scans

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dos_plugin.components import FeaturePicture
-from dos_plugin.draw import cameras, component_values, render, value_colours
-from dos_plugin.runs import active_host, open_run
-from dos_plugin.sheet import save_gif, scan_sheet
+from dos_plugin.drawing.render import cameras, component_values, render, value_colours
+from dos_plugin.drawing.sheet import save_gif, scan_sheet
+from dos_plugin.hooks.feature_picture import FeaturePicture
+from dos_plugin.runs.run import active_host, open_run
 from tests.tiny_run import write_config, write_scans
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dos_plugin.features import (
+from dos_plugin.probing.scans import (
     ScanSource,
     default_splits,
     extract,
@@ -12,14 +12,14 @@ from dos_plugin.features import (
     held_out_source,
     scan_transform,
 )
-from dos_plugin.runs import (
+from dos_plugin.runs.checkpoint import read_state
+from dos_plugin.runs.run import (
     Run,
     active_host,
     build_backbone,
     load_backbone,
     open_run,
     random_backbone,
-    read_state,
 )
 from dos_plugin.shipped import configs_dir
 from tests.dataset_layouts import WRITERS

@@ -8,7 +8,6 @@ import torch
 from scipy.stats import entropy
 
 from dos_plugin.method import ZipfSinkhorn
-from dos_plugin.method.blocks import Logits
 from dos_plugin.method.health import (
     assigned_mass,
     assignment_entropy,
@@ -21,6 +20,7 @@ from dos_plugin.method.health import (
     rank_me,
     softmap_entropy,
 )
+from dos_plugin.method.logits import Logits
 from tests.references import prior_reference, unit_rows
 
 TEMP, N, K, D = 0.07, 300, 24, 16

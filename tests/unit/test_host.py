@@ -73,7 +73,7 @@ def test_registering_again_changes_nothing_and_a_taken_name_is_an_error(monkeypa
     monkeypatch.setitem(registry, "Height", dict)
     message = (
         r"'Height' in TRANSFORMS of host .* is taken by builtins.dict, "
-        r"cannot register dos_plugin.components.views.Height"
+        r"cannot register dos_plugin.transforms.views.Height"
     )
     with pytest.raises(KeyError, match=message):
         register.register()

@@ -1,11 +1,9 @@
 """Ingest: layout, bad files, names, strengths, processes."""
 
-import argparse
-
 import numpy as np
 import pytest
 
-from dos_plugin.ingest import add_arguments, run
+from dos_plugin import cli
 from dos_plugin.ingest.readers import read_fields
 from dos_plugin.ingest.sources import scene_names
 from dos_plugin.scenes import folders
@@ -26,9 +24,7 @@ def write_bin(path, rows):
 
 
 def call(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return cli.main(["ingest", *map(str, words)])
 
 
 def tree(root):

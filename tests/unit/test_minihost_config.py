@@ -1,11 +1,13 @@
 """Command line, config files and registries of the embedded host."""
 
+import argparse
+
 import pytest
 
 from dos_plugin.minihost.config import (
     REQUIRED_KEYS,
     Config,
-    argument_parser,
+    add_arguments,
     config_text,
     load_config,
     setup_config,
@@ -54,8 +56,14 @@ def write(tmp_path):
     return write_config
 
 
+def arguments(text):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(text)
+
+
 def parse(*options):
-    return argument_parser().parse_args(["--config-file", "c.py", "--options", *options]).options
+    return arguments(["--config-file", "c.py", "--options", *options]).options
 
 
 @pytest.mark.parametrize(
@@ -88,11 +96,8 @@ def test_several_options_and_bad_ones(capsys):
 
 
 def test_arguments_of_the_host():
-    args = argument_parser().parse_args(
-        "--config-file c.py --num-gpus 2 --num-machines 3 --machine-rank 1 --dist-url u".split()
-    )
-    assert (args.config_file, args.num_gpus, args.num_machines) == ("c.py", 2, 3)
-    assert (args.machine_rank, args.dist_url, args.options) == (1, "u", None)
+    args = arguments("--config-file c.py --num-gpus 2".split())
+    assert (args.config_file, args.num_gpus, args.options) == ("c.py", 2, None)
 
 
 def test_load_config_merges_options_and_sets_the_loop(write):

@@ -19,7 +19,6 @@ from dos_plugin.minihost.checkpoint import (
 from dos_plugin.minihost.hooks import build_hooks
 from dos_plugin.minihost.optim import build_optimizer, build_scheduler, cosine, named_trainable
 from dos_plugin.minihost.storage import EventStorage
-from dos_plugin.minihost.trainer import short_message
 
 
 class Renamed(nn.Module):
@@ -217,15 +216,6 @@ def test_strict_refuses_any_difference():
     assert fit(own, weight) == (["c.weight"], [])
     with pytest.raises(ValueError, match=r"missing: 1 \(c.weight\)"):
         fit(own, weight, strict=True)
-
-
-def test_short_messages():
-    assert short_message(ValueError("one\ntwo")) == "one"
-    assert short_message(KeyError("no key")) == "no key"
-    assert short_message(RuntimeError("boom")) == "RuntimeError: boom"
-    assert short_message(ZeroDivisionError()) == "ZeroDivisionError"
-    worker = "Caught ValueError in DataLoader worker process 0.\nTraceback\nValueError: bad file"
-    assert short_message(ValueError(worker)) == "ValueError: bad file"
 
 
 class FakeTrainer:

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dos_plugin import register
-from dos_plugin.components import warn
-from dos_plugin.components.batch import read_views
+from dos_plugin import messages, register
 from dos_plugin.host import HOST
 from dos_plugin.method import ema_update, matching
+from dos_plugin.models.batch import read_views
 from tests.batches import view_batch
 
 
@@ -294,7 +293,7 @@ class TestDegenerateBatches:
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
 
     def test_the_warning_names_the_scene(self, caplog):
-        warn._counts.clear()
+        messages._counts.clear()
         with caplog.at_level(logging.WARNING, "dos_plugin"):
             build()(view_batch((200, 1)))
         assert "['scene1']" in caplog.text and "fewer than 16 visible points" in caplog.text

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dos_plugin.collapse import LIMITS, Alarm
-from dos_plugin.components.monitor import PrototypeMonitor
+from dos_plugin.hooks.limits import LIMITS, Alarm
+from dos_plugin.hooks.monitor import PrototypeMonitor
 from dos_plugin.minihost.launch import main
 from tests.tiny_run import write_config, write_scans
 

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from dos_plugin.components import OnlineProbe
-from dos_plugin.components.online_probe import best_miou, log_line, read_history, write_history
-from dos_plugin.runs import active_host, open_run, preserved_random, seeded
+from dos_plugin.hooks.online_probe import (
+    OnlineProbe,
+    best_miou,
+    log_line,
+    read_history,
+    write_history,
+)
+from dos_plugin.runs.run import active_host, open_run, preserved_random, seeded
 from tests.tiny_run import write_config, write_scans
 
 SMALL = dict(train_scans=2, val_scans=1, steps=5)
@@ -197,7 +202,7 @@ def test_best_checkpoint_is_copied_when_the_probe_improves(config, tmp_path, mon
     for epoch, score in scores.items():
         result = {"miou": score, "knn": {"miou": 1.0}}
         monkeypatch.setattr(
-            "dos_plugin.components.online_probe.probe_features",
+            "dos_plugin.hooks.online_probe.probe_features",
             lambda *_, result=result, **__: dict(result),
         )
         last.write_text(str(epoch))
@@ -217,7 +222,7 @@ def test_best_checkpoint_is_copied_when_the_probe_improves(config, tmp_path, mon
     again.before_train()
     last.write_text("5")
     monkeypatch.setattr(
-        "dos_plugin.components.online_probe.probe_features",
+        "dos_plugin.hooks.online_probe.probe_features",
         lambda *_, **__: {"miou": 34.0, "knn": {"miou": 1.0}},
     )
     again.probe(5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from dos_plugin.probe import (
+from dos_plugin.probing.probe import (
     LabelledFeatures,
     ProbeSettings,
     balanced_sample,

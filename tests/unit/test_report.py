@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from scipy.stats import entropy
 
-from dos_plugin.compare import format_table, probe_run
-from dos_plugin.draw import (
+from dos_plugin.commands.probe import format_table
+from dos_plugin.drawing.render import (
     BACKGROUND,
     Camera,
     birds_eye,
@@ -21,19 +21,21 @@ from dos_plugin.draw import (
     principal_components,
     render,
 )
-from dos_plugin.features import ScanSource
-from dos_plugin.probe import ProbeSettings
-from dos_plugin.prototypes import (
+from dos_plugin.probing.compare import probe_run
+from dos_plugin.probing.probe import ProbeSettings
+from dos_plugin.probing.prototypes import (
     effective_number,
     kl_divergence,
     load_projector,
     measure_usage,
     strongest_prototype,
 )
-from dos_plugin.record import read_record
-from dos_plugin.report import Facts, probe_into, write_report
-from dos_plugin.runs import open_run
-from dos_plugin.scalars import read_scalars, smooth
+from dos_plugin.probing.scans import ScanSource
+from dos_plugin.reports.page import Facts
+from dos_plugin.reports.write import probe_into, write_report
+from dos_plugin.runs.record import read_record
+from dos_plugin.runs.run import open_run
+from dos_plugin.runs.scalars import read_scalars, smooth
 from tests.tiny_run import write_run, write_scans
 
 SETTINGS = ProbeSettings(seeds=(0, 1), steps=40, knn_bank=200, knn_queries=200)

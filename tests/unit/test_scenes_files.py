@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dos_plugin.scenes import CLASS_NAMES, IGNORE, draw_scan, generate_scan, write_scenes
+from dos_plugin import cli
+from dos_plugin.drawing.street import draw_scan
+from dos_plugin.scenes import CLASS_NAMES, IGNORE, generate_scan, write_scenes
 from dos_plugin.scenes import write as write_module
-from dos_plugin.scenes.__main__ import main
 from dos_plugin.scenes.classes import CAR, FENCE, PALETTE
 
 
@@ -163,18 +164,15 @@ def test_two_processes_write_what_one_does_and_count_it(tmp_path):
     assert part["class_points"]["ignored"] == (segment == IGNORE).sum()
 
 
-def test_command_line_and_picture(tiny, tmp_path, monkeypatch, capsys):
+def test_command_line_and_picture(tiny, tmp_path, capsys):
     picture = tmp_path / "new/picture.png"
     argv = ["scenes", str(tmp_path / "s"), "--train", "2", "--val", "1", "--workers", "1"]
-    monkeypatch.setattr("sys.argv", [*argv, "--picture", str(picture)])
-    assert main() == 0
+    assert cli.main([*argv, "--picture", str(picture)]) == 0
     assert "train: 2 scans, 10 points" in capsys.readouterr().out
     assert picture.read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr("sys.argv", [*argv, "--seed", "-3"])
-    assert main() == 2
+    assert cli.main([*argv, "--seed", "-3"]) == 2
     assert "seed: -3" in capsys.readouterr().err
-    monkeypatch.setattr("sys.argv", [*argv, "--picture-scene", "val/0"])
-    assert main() == 2
+    assert cli.main([*argv, "--picture-scene", "val/0"]) == 2
     assert "--picture-scene: needs --picture" in capsys.readouterr().err
 
 

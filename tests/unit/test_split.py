@@ -1,12 +1,12 @@
 """Splits: which scans are chosen, what is linked, bad input."""
 
-import argparse
 import json
 import pickle
 
 import pytest
 
-from dos_plugin.split import LAYOUTS, add_arguments, choose, run, write_split
+from dos_plugin import cli
+from dos_plugin.commands.split import LAYOUTS, choose, write_split
 from tests.dataset_layouts import (
     write_nuscenes,
     write_scannet,
@@ -18,9 +18,7 @@ NAMES = [f"scan{number}" for number in range(1000)]
 
 
 def call(*words):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args([str(word) for word in words]))
+    return cli.main(["split", *map(str, words)])
 
 
 def files(root):

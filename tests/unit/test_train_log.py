@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dos_plugin.train_log import read_train_log
+from dos_plugin.runs.log import read_train_log
 
 STAMPS = {
     "embedded": "[2026-01-31 12:{:02d}:00,000 {}] ",
@@ -110,8 +110,8 @@ def test_warnings_are_counted_and_the_last_line_of_a_traceback_is_the_error(tmp_
 
 
 def test_the_lines_of_the_hooks_as_the_hooks_write_them(tmp_path):
-    from dos_plugin.collapse import summary
-    from dos_plugin.components.online_probe import log_line
+    from dos_plugin.hooks.limits import summary
+    from dos_plugin.hooks.online_probe import log_line
 
     values = dict(
         feat_std=0.87, rankme=12.3, target_entropy=0.912, prior_kl=0.125, dead_share=0.1,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dos_plugin.collapse import LIMITS, Alarm
-from dos_plugin.verdict import Evidence, Gain, judge
+from dos_plugin.hooks.limits import LIMITS, Alarm
+from dos_plugin.reports.verdict import Evidence, Gain, judge
 
 HEALTHY = dict(feat_std=0.9, rankme=40.0, target_entropy=0.9, prior_kl=0.1, dead_share=0.0)
 DOS = dict(kind="DOS pretraining", loss=1.0, epochs_done=10, epochs=10)

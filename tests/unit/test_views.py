@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from dos_plugin.components import warn
-from dos_plugin.components.cells import ViewGridSample, is_view_grid_sample
-from dos_plugin.components.masking import BlockMask
-from dos_plugin.components.views import Height, PointId, TwoViews
+from dos_plugin import messages
 from dos_plugin.host import HOST
+from dos_plugin.transforms.cells import ViewGridSample, is_view_grid_sample
+from dos_plugin.transforms.masking import BlockMask
+from dos_plugin.transforms.views import Height, PointId, TwoViews
 
 
 def scene(n: int, seed: int = 0, size: float = 20.0) -> dict:
@@ -28,7 +28,7 @@ GRID = dict(type="GridSample", grid_size=0.3, hash_type="fnv", mode="train", ret
 @pytest.fixture(autouse=True)
 def seeded():
     np.random.seed(0)
-    warn._counts.clear()
+    messages._counts.clear()
 
 
 class TestPointId:

@@ -1,0 +1,37 @@
+"""``dos-plugin configs``: the configs that travel with the package."""
+
+from __future__ import annotations
+
+import argparse
+
+from dos_plugin.shipped import config_path, configs_dir, install_configs, list_configs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``dos-plugin configs``."""
+    parser.add_argument("--path", metavar="NAME", help="print the path of one config and stop")
+    parser.add_argument(
+        "--install", metavar="DIR", help="link all configs into configs/dos of a host checkout"
+    )
+    parser.add_argument("--copy", action="store_true", help="with --install: copy, do not link")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Entry point of ``dos-plugin configs``."""
+    if args.path:
+        print(config_path(args.path))
+        return 0
+    if args.install:
+        count, folder = install_configs(args.install, args.copy)
+        print(f"{'copied' if args.copy else 'linked'} {count} files into {folder}")
+        print("run one from there: sh scripts/train.sh -d dos -c CONFIG -n NAME -g GPUS")
+        return 0
+    if args.copy:
+        raise ValueError("--copy needs --install DIR")
+    rows = [("config", "dataset", "backbone", "task")]
+    rows += [(c.name, c.dataset, c.backbone, c.task) for c in list_configs()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print(f"\nin {configs_dir()}; rows of the ablation in its folder ablation")
+    return 0

@@ -1,0 +1,177 @@
+"""``dos-plugin export``: the backbone of a checkpoint as a file of its own, with its config."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dos_plugin import __version__
+from dos_plugin.probing.scans import dataset_config, feature_keys, scan_transform
+from dos_plugin.runs.checkpoint import (
+    META,
+    Branch,
+    backbone_state,
+    branches_of,
+    check_ours,
+    kind_of,
+    read_checkpoint,
+)
+from dos_plugin.runs.config import plain
+from dos_plugin.runs.run import Run, build_backbone, load_strictly, open_run
+from dos_plugin.whole_file import write_whole
+
+FORMATS = ("pointcept", "torch-pointcloud")
+
+# Of data.train these belong to a machine or a training and not to a backbone.
+NOT_KEPT = ("cache", "data_root", "la_file", "loop", "lr_file", "split", "test_cfg", "test_mode")
+
+
+def export(run: Run, to: str, branch: Branch | None = None) -> dict[str, Any]:
+    """What goes into the file: tensors, numbers, strings and containers alone.
+
+    Args:
+        run: a pretraining, a segmentation run or an exported file, with its checkpoint.
+        to: one of ``FORMATS``.
+        branch: whose backbone; by default the student's of a pretraining, else the only one.
+
+    Returns:
+        ``state_dict``, ``config`` (that of the backbone), with ``torch-pointcloud`` also
+        ``constructor`` and ``kwargs`` of its model, and what else is known under ``dos_plugin``.
+
+    Raises:
+        ValueError: if the checkpoint has no such backbone, it does not fit its config, or the
+            format cannot express it.
+        FileNotFoundError: if the run has no checkpoint.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"to: got {to!r}, expected one of {', '.join(FORMATS)}")
+    content = read_checkpoint(run.checkpoint)
+    check_ours(content, run.checkpoint)
+    there = branches_of(content)
+    chosen: Branch = branch or there[0]
+    state = backbone_state(content, chosen, run.checkpoint)
+    config = backbone_config(run.config, chosen)
+    load_strictly(build_backbone(run.config, chosen), state, f"{run.checkpoint} ({chosen})")
+    left_out: tuple[str, ...] = ()
+    if to == "torch-pointcloud" and config.get("mask_token"):
+        config["mask_token"], left_out = False, ("embedding.mask_token",)
+
+    old = content.get(META) or {}
+    meta = dict(
+        format=to,
+        version=__version__,
+        kind=old.get("kind", kind_of(content)),
+        branch=chosen,
+        left_out=left_out,
+        epoch=int(old.get("epoch", content.get("epoch") or 0)),
+        **inputs(run, config),
+    )
+    file: dict[str, Any] = dict(config=config)
+    if to == "torch-pointcloud":
+        renamed, extra, names = _for_torch_pointcloud(state, config)
+        file |= dict(state_dict=renamed, **extra)
+        meta["host_names"] = names
+    else:
+        file["state_dict"] = {f"backbone.{key}": value for key, value in state.items()}
+    file["state_dict"] = {k: v.detach().clone() for k, v in file["state_dict"].items()}
+    return file | {META: meta}
+
+
+def backbone_config(config: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
+    """The config of a branch's backbone, of Python's own types."""
+    model = config["model"]
+    teacher = model.get("teacher_custom") or {} if branch == "teacher" else {}
+    return plain({**model["backbone"], **teacher})
+
+
+def inputs(run: Run, backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """What a backbone is fed with, and as much of its run's config as feeding it takes."""
+    if "in_channels" not in backbone:
+        raise ValueError(f"model.backbone.in_channels is missing in {run.config_path}")
+    data = dataset_config(run.config)
+    transform, keys = scan_transform(data["transform"]), feature_keys(data["transform"])
+    collect = dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=keys)
+    kept = {key: value for key, value in data.items() if key not in NOT_KEPT}
+    kept["transform"] = [*transform, collect]
+    names = (run.config.get("data") or {}).get("names")
+    grid = next(t for t in reversed(transform) if t["type"] == "GridSample")
+    return dict(
+        in_channels=int(backbone["in_channels"]),
+        feat_keys=tuple(keys),
+        grid_size=float(grid["grid_size"]),
+        config=plain(
+            dict(
+                seed=run.seed,
+                model=dict(backbone=backbone),
+                data=dict(train=kept, **({"names": names} if names else {})),
+            )
+        ),
+    )
+
+
+def _for_torch_pointcloud(
+    state: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """State dict by the library's names, how to build its model, and host names by library's."""
+    from dos_plugin.runs import torch_pointcloud as library_models
+
+    name, kwargs = library_models.constructor(config)
+    names = library_models.library_names(state, name)
+    renamed = {names[key]: state[key] for key in state if key in names}
+    load_strictly(library_models.build(name, kwargs), renamed, "the exported file")
+    return renamed, dict(constructor=name, kwargs=kwargs), {v: k for k, v in names.items()}
+
+
+def write(file: Mapping[str, Any], path: Path) -> None:
+    """Write the file completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda partial: torch.save(dict(file), partial))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``dos-plugin export``."""
+    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or an exported file")
+    parser.add_argument("--to", required=True, choices=FORMATS, help="whose names and model")
+    parser.add_argument("-o", "--out", required=True, type=Path, help="file to write")
+    parser.add_argument(
+        "--branch",
+        choices=("student", "teacher", "segmentor"),
+        help="whose backbone; default: the student's of a pretraining, else the only one",
+    )
+    parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Entry point of ``dos-plugin export``."""
+    import dos_plugin.register  # noqa: F401
+
+    found = open_run(args.checkpoint, args.config)
+    if found.checkpoint and args.out.exists() and args.out.samefile(found.checkpoint):
+        raise ValueError(f"--out: {args.out} is the checkpoint itself, expected another file")
+    file = export(found, args.to, args.branch)
+    write(file, args.out)
+    meta, state = file[META], file["state_dict"]
+    size = sum(value.numel() * value.element_size() for value in state.values())
+    print(
+        f"{args.out}: {file['config']['type']}, {meta['branch']} of {found.checkpoint} "
+        f"({meta['kind']}, epoch {meta['epoch']}), {len(state)} tensors, {size / 2**20:.1f} MiB"
+    )
+    print(
+        f"input: {', '.join(meta['feat_keys'])} (in_channels={meta['in_channels']}) of voxels of "
+        f"{meta['grid_size']:g} m"
+    )
+    if args.to == "pointcept":
+        print(
+            f"in a segmentation config with the same model.backbone: weight={str(args.out)!r}, "
+            'with dict(type="CheckpointLoader") or dict(type="PretrainedLoader")'
+        )
+    else:
+        print(f"model: {file['constructor']}(**kwargs), kwargs are in the file")
+        if meta["left_out"]:
+            print("left out: the mask token, which stands in for masked points in pretraining only")
+    return 0

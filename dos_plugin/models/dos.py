@@ -1,0 +1,304 @@
+"""DOS-v1m1: pretrains a backbone of the host by distilling observable softmaps."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dos_plugin.host import HOST
+from dos_plugin.method import (
+    ProjectionHead,
+    Prototypes,
+    clustering_loss,
+    ema_update,
+    find_points,
+    match_rows,
+    regression_loss,
+    row_features,
+    softmap_loss,
+    true_positions,
+    warmup_cosine,
+)
+from dos_plugin.method.zipf_sinkhorn import check_temp
+from dos_plugin.models.batch import Clouds, Views, jitter_masked, read_views
+
+
+class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
+    """Distilling observable softmaps of Zipfian prototypes (DOS, section 2).
+
+    The student sees the visible points of two masked views, the teacher the whole views. Both
+    project to prototypes; the student learns the teacher's Zipf-Sinkhorn softmaps at the places
+    it sees, of its own view and of the other one. The teacher is the EMA of the student.
+
+    Args:
+        backbone: Config of a backbone of the host.
+        backbone_out_channels: Channels of its features after up-casting.
+        teacher_custom: Backbone options in which the teacher differs (usually no drop path).
+        up_cast_level: Pooling steps to undo before the head (our reading: 2, features at 4x the
+            input grid); 0 for a backbone with decoder.
+        head: Options of :class:`~dos_plugin.method.ProjectionHead`.
+        num_prototypes: K.
+        teacher_prototypes: ``"shared"``: one set, trained by the student's side (our reading);
+            ``"ema"``: the teacher has its own, averaged like its other parameters.
+        sinkhorn: Config of the target regulariser (registry MODULES).
+        target: ``"softmap"``, or the ablation's ``"clustering"`` and ``"regression"``.
+        student_input: ``"visible"``: masked points are dropped; ``"mask_token"``: the ablation's
+            baseline, masked points stay as mask tokens and all points are in the loss. Needs
+            ``mask_token=True`` in the backbone.
+        mask_jitter: Standard deviation, metres, of noise on masked positions, clipped at twice
+            that (only with ``"mask_token"``); None for none.
+        student_temp: Student temperature.
+        teacher_temp_start: Teacher temperature at step 0.
+        teacher_temp_base: Teacher temperature after the warm-up.
+        teacher_temp_warmup_ratio: Share of all optimizer steps that the warm-up takes.
+        momentum_base: EMA momentum at step 0.
+        momentum_final: EMA momentum at the end (cosine).
+        min_visible: Scenes with fewer visible points in a view are left out of a step.
+        block_size: Points in a block of the loss; None picks one by size.
+
+    Raises:
+        ValueError: If an option is out of range or contradicts another one.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        backbone_out_channels: int,
+        teacher_custom: dict | None = None,
+        up_cast_level: int = 2,
+        head: dict | None = None,
+        num_prototypes: int = 1024,
+        teacher_prototypes: Literal["shared", "ema"] = "shared",
+        sinkhorn: dict | None = None,
+        target: Literal["softmap", "clustering", "regression"] = "softmap",
+        student_input: Literal["visible", "mask_token"] = "visible",
+        mask_jitter: float | None = None,
+        student_temp: float = 0.1,
+        teacher_temp_start: float = 0.04,
+        teacher_temp_base: float = 0.07,
+        teacher_temp_warmup_ratio: float = 0.05,
+        momentum_base: float = 0.994,
+        momentum_final: float = 1.0,
+        min_visible: int = 16,
+        block_size: int | None = None,
+    ):
+        super().__init__()
+        _one_of("teacher_prototypes", teacher_prototypes, ("shared", "ema"))
+        _one_of("target", target, ("softmap", "clustering", "regression"))
+        _one_of("student_input", student_input, ("visible", "mask_token"))
+        if bool(backbone.get("mask_token")) != (student_input == "mask_token"):
+            raise ValueError(
+                f"backbone.mask_token={backbone.get('mask_token', False)} contradicts "
+                f"student_input={student_input!r}: the token is needed with 'mask_token' and is "
+                "an unused parameter otherwise"
+            )
+        if mask_jitter is not None and student_input != "mask_token":
+            raise ValueError(f"mask_jitter={mask_jitter} needs student_input='mask_token'")
+        if num_prototypes < 2:
+            raise ValueError(f"num_prototypes must be at least 2, got {num_prototypes}")
+        for name, temp in (
+            ("student_temp", student_temp),
+            ("teacher_temp_start", teacher_temp_start),
+            ("teacher_temp_base", teacher_temp_base),
+        ):
+            check_temp(name, temp)
+        self.backbone_out_channels = backbone_out_channels
+        self.num_prototypes = num_prototypes
+        self.up_cast_level = up_cast_level
+        self.target = target
+        self.student_input = student_input
+        self.mask_jitter = mask_jitter
+        self.student_temp = student_temp
+        self.teacher_temp_range = (teacher_temp_start, teacher_temp_base)
+        self.teacher_temp_warmup_ratio = teacher_temp_warmup_ratio
+        self.momentum_range = (momentum_base, momentum_final)
+        self.min_visible = min_visible
+        self.block_size = block_size
+        self.sinkhorn = HOST.MODULES.build({"type": "ZipfSinkhorn", **(sinkhorn or {})})
+
+        head_module = ProjectionHead(backbone_out_channels, **(head or {}))
+        self.head_channels = head_module.out_channels
+        student = {"backbone": HOST.build_model(backbone), "head": head_module}
+        teacher = {
+            "backbone": HOST.build_model({**backbone, **(teacher_custom or {})}),
+            "head": ProjectionHead(backbone_out_channels, **(head or {})),
+        }
+        if target != "regression":
+            student["prototypes"] = Prototypes(num_prototypes, self.head_channels)
+            if teacher_prototypes == "ema":
+                teacher["prototypes"] = Prototypes(num_prototypes, self.head_channels)
+        self.student = nn.ModuleDict(student)
+        self.teacher = nn.ModuleDict(teacher)
+        for name, module in self.teacher.items():
+            module.load_state_dict(self.student[name].state_dict())
+        self.teacher.requires_grad_(False)
+        self.teacher.eval()
+        self.observer: Callable[..., None] | None = None
+        self.step = 0
+        self.set_schedules(step=0, total_steps=1)
+
+    # -- life in the trainer ---------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "DOS":
+        """Set the student's mode; the teacher stays in eval mode (no drop path, fixed norms)."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def before_train(self) -> None:
+        """Follow the optimizer: schedules and EMA advance with its steps, not with batches.
+
+        The host calls hooks after every batch, also in the middle of gradient accumulation and
+        where AMP skipped the step; the optimizer's own hook fires at real steps only.
+        """
+        self.step = self.trainer.scheduler.last_epoch  # counts optimizer steps, also on resume
+        self.total_steps = self.trainer.cfg.scheduler.total_steps
+        self.set_schedules(self.step, self.total_steps)
+        model = weakref.proxy(self)
+        self.trainer.optimizer.register_step_post_hook(lambda *_: model.after_optimizer_step())
+
+    def after_optimizer_step(self) -> None:
+        """Update the teacher, then the schedules."""
+        ema_update(self.teacher, self.student, self.momentum)
+        self.step += 1
+        self.set_schedules(self.step, self.total_steps)
+
+    def after_step(self) -> None:
+        """Log the schedules."""
+        if self.trainer.writer is not None:
+            self.trainer.writer.add_scalar("params/teacher_temp", self.teacher_temp, self.step)
+            self.trainer.writer.add_scalar("params/momentum", self.momentum, self.step)
+
+    def set_schedules(self, step: int, total_steps: int) -> None:
+        """Set teacher temperature and momentum to their values at an optimizer step."""
+        start, base = self.teacher_temp_range
+        self.teacher_temp = warmup_cosine(
+            step, total_steps, base, base, start, self.teacher_temp_warmup_ratio
+        )
+        self.momentum = warmup_cosine(step, total_steps, *self.momentum_range)
+
+    # -- a batch ---------------------------------------------------------------------------
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Loss of a batch of two views a scene; keys as in :func:`.batch.read_views`.
+
+        Returns:
+            Scalars: ``loss`` = L_1 + L_2 (DOS, section 2, step 8), ``same_view_loss`` and
+            ``cross_view_loss`` (sums over both views, unweighted), ``cross_matched`` (share of
+            student rows that the other view shows, too) and ``feat_std`` (standard deviation of
+            the teacher's projections, mean over channels: near 1/sqrt(D) is healthy, 0 is
+            collapse).
+        """
+        views = read_views(batch, self.min_visible)
+        if views.num_scenes:
+            student, teacher, same_view, cross_view = self._embed_and_match(views, batch)
+        else:  # the other ranks wait in the collectives of the loss: take part with no point
+            anchor = torch.stack([p.sum() * 0 for p in self.student.parameters()]).sum()
+            student = anchor.float() + anchor.new_zeros(0, self.head_channels)
+            teacher = student.detach()
+            none = torch.zeros(0, dtype=torch.long, device=anchor.device)
+            same_view = cross_view = [(none, none, none)] * 2
+
+        if self.observer is not None:  # a monitor looks at this batch
+            self.observer(student.detach(), teacher, same_view, cross_view, views)
+        same, cross = (
+            torch.stack([self._loss(student[s], teacher[t], cloud) for s, t, cloud in pairs]).sum()
+            for pairs in (same_view, cross_view)
+        )
+        matched = sum(len(s) for s, _, _ in cross_view) / max(1, len(student))
+        feat_std = teacher.std(dim=0, correction=0).mean() if len(teacher) else same.new_zeros(())
+        return {
+            "loss": 0.5 * same + 0.5 * cross,
+            "same_view_loss": same.detach(),
+            "cross_view_loss": cross.detach(),
+            "cross_matched": same.new_full((), matched),
+            "feat_std": feat_std,
+        }
+
+    def embed(
+        self, branch: nn.ModuleDict, clouds: Clouds, num_clouds: int
+    ) -> tuple[Tensor, Tensor]:
+        """Project packed clouds with a branch.
+
+        Args:
+            branch: ``self.student`` or ``self.teacher``.
+            clouds: N points; with mask tokens the student's get the token where not visible.
+            num_clouds: Clouds, each with at least one point.
+
+        Returns:
+            Unit projections (R, D) and the row of each point (N,).
+        """
+        inputs = {
+            "coord": clouds.coord,
+            "grid_coord": clouds.grid_coord,
+            "feat": clouds.feat,
+            "offset": clouds.offset(num_clouds),
+        }
+        if branch is self.student and self.student_input == "mask_token":
+            inputs["mask"] = ~clouds.visible
+        feat, row_of_point = row_features(
+            branch["backbone"](inputs), len(clouds.coord), self.up_cast_level
+        )
+        if feat.shape[1] != self.backbone_out_channels:
+            raise ValueError(
+                f"backbone_out_channels={self.backbone_out_channels}, but the backbone's features "
+                f"have {feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
+            )
+        return branch["head"](feat), row_of_point
+
+    def _embed_and_match(self, views: Views, batch: dict) -> tuple[Tensor, Tensor, list, list]:
+        """Projections of student and teacher, and their matched rows.
+
+        Returns:
+            Student (R, D), teacher (S, D), then for the same view and for the other one a list
+            with an entry per view: student rows, teacher rows, index of the scene of each pair.
+        """
+        clouds, num_scenes, num_visible = views
+        if self.student_input == "visible":
+            seen = true_positions(clouds.visible, num_visible)
+        else:
+            seen = torch.arange(len(clouds.visible), device=clouds.visible.device)
+        student_clouds = clouds.select(seen)
+        in_partner = find_points(
+            student_clouds.point_id, views.partner[seen], clouds.point_id, clouds.cloud
+        )
+        if self.mask_jitter is not None:
+            student_clouds = jitter_masked(student_clouds, self.mask_jitter, batch)
+
+        with torch.no_grad():
+            teacher, teacher_row = self.embed(self.teacher, clouds, 2 * num_scenes)
+        student, student_row = self.embed(self.student, student_clouds, 2 * num_scenes)
+
+        cloud = seen.new_empty(len(student)).scatter_(0, student_row, student_clouds.cloud)
+        first = cloud < num_scenes
+        same_view, cross_view = (
+            match_rows(student_row, len(student), teacher_point, teacher_row)
+            for teacher_point in (seen, in_partner)
+        )
+        matched = [(t, (t >= 0) & v) for t in (same_view, cross_view) for v in (first, ~first)]
+        counts = torch.stack([mask for _, mask in matched]).sum(dim=1).tolist()  # waits
+        rows = [true_positions(mask, count) for (_, mask), count in zip(matched, counts)]
+        pairs = [(s, t[s], cloud[s] % num_scenes) for (t, _), s in zip(matched, rows)]
+        return student, teacher, pairs[:2], pairs[2:]
+
+    def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
+        """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""
+        if self.target == "regression":
+            return regression_loss(student, teacher)
+        weight = self.student["prototypes"]()
+        target = self.teacher["prototypes"]() if "prototypes" in self.teacher else weight
+        args = (student, teacher, weight, target.detach(), self.sinkhorn)
+        temps = (self.student_temp, self.teacher_temp)
+        if self.target == "clustering":
+            return clustering_loss(*args, *temps)
+        offset = None
+        if self.sinkhorn.scope == "cloud":
+            offset = torch.bincount(scene).cumsum(0)
+        return softmap_loss(*args, *temps, offset=offset, block_size=self.block_size)
+
+
+def _one_of(name: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")

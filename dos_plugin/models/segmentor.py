@@ -1,0 +1,138 @@
+"""DOS-Segmentor-v1m1: semantic segmentation on a backbone of which all or a part is frozen."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dos_plugin.host import HOST
+from dos_plugin.method.matching import row_features
+from dos_plugin.models.widths import check_in_channels
+
+# Children of the host's backbones on the way up; all others are the encoder.
+DECODER = ("up", "dec", "final")
+INPUTS = ("coord", "grid_coord", "feat", "offset", "grid_size")
+
+
+class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
+    """A backbone of the host and one linear layer: linear probe, decoder probe or fine-tuning.
+
+    What is frozen stays as it is in every respect: no gradient, eval mode for ever (no drop path,
+    no dropout, fixed normalisation statistics), and fixed orders of PTv3's curves, so that a cloud
+    has the same features each time. State dict and results are those of the host's
+    ``DefaultSegmentorV2``: its checkpoints load here and the other way round.
+
+    Args:
+        backbone: Config of a backbone of the host.
+        backbone_out_channels: Channels of its features after up-casting.
+        num_classes: Classes.
+        criteria: Configs of the host's losses.
+        freeze_backbone: True: all of it (linear probe). ``"encoder"``: all but the decoder, which
+            is trained (decoder probe). False: nothing (fine-tuning).
+        up_cast_level: Pooling steps of an encoder's output to undo; coarser features are appended
+            to finer ones. -1 undoes all, so that every voxel has its own features. With fewer,
+            voxels that were pooled share a prediction.
+
+    Raises:
+        ValueError: If an option is out of range, or a backbone without decoder is to have its
+            encoder frozen.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        backbone_out_channels: int,
+        num_classes: int,
+        criteria: list[dict] | None = None,
+        freeze_backbone: bool | Literal["encoder"] = False,
+        up_cast_level: int = -1,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        if freeze_backbone not in (True, False, "encoder"):
+            raise ValueError(
+                f"freeze_backbone must be True, False or 'encoder', got {freeze_backbone!r}"
+            )
+        self.in_channels = backbone.get("in_channels")
+        self.backbone_out_channels = backbone_out_channels
+        self.freeze_backbone = freeze_backbone
+        self.up_cast_level = up_cast_level
+        self.seg_head = nn.Linear(backbone_out_channels, num_classes)
+        self.backbone = HOST.build_model(backbone)
+        self.criteria = HOST.build_criteria(criteria)
+        if freeze_backbone == "encoder" and not self._children(decoder=True):
+            raise ValueError(
+                f"freeze_backbone='encoder' needs a backbone with decoder, and {backbone['type']} "
+                "has none here: set model.backbone.enc_mode=False, or freeze_backbone=True"
+            )
+        for module in self.frozen():
+            module.requires_grad_(False)
+        if freeze_backbone:
+            # The backbone itself orders the input; the poolings below it order the coarser levels,
+            # shuffled in eval mode, too, whatever the backbone's own option says.
+            for module in [self.backbone, *(m for f in self.frozen() for m in f.modules())]:
+                if isinstance(getattr(module, "shuffle_orders", None), bool):
+                    module.shuffle_orders = False
+        self.train()
+
+    def frozen(self) -> list[nn.Module]:
+        """The frozen parts of the backbone."""
+        if self.freeze_backbone == "encoder":
+            return self._children(decoder=False)
+        return [self.backbone] if self.freeze_backbone else []
+
+    def _children(self, decoder: bool) -> list[nn.Module]:
+        children = self.backbone.named_children()
+        return [module for name, module in children if (name in DECODER) == decoder]
+
+    def train(self, mode: bool = True) -> "Segmentor":
+        """Set the mode of what is trained; what is frozen stays in eval mode."""
+        super().train(mode)
+        for module in self.frozen():
+            module.eval()
+        return self
+
+    def before_train(self) -> None:
+        """Compare ``in_channels`` with the features that the data sets collect."""
+        check_in_channels(self.in_channels, self.trainer.cfg.data)
+
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Loss and logits of a batch.
+
+        Args:
+            batch: ``coord``, ``grid_coord``, ``feat`` (N, C), ``offset``, and ``segment`` (N,)
+                unless it is a test.
+
+        Returns:
+            ``loss`` in training; ``loss`` and ``seg_logits`` (N, num_classes) in evaluation;
+            ``seg_logits`` without ``segment``.
+
+        Raises:
+            ValueError: If ``in_channels`` or ``backbone_out_channels`` is not what there is.
+        """
+        width = batch["feat"].shape[1]
+        if self.in_channels not in (None, width):
+            raise ValueError(
+                f"model.backbone.in_channels={self.in_channels}, but the batch has {width} "
+                "columns: see feat_keys of Collect in data.train.transform (or val, test)"
+            )
+        inputs = {key: batch[key] for key in INPUTS if key in batch}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_backbone is not True):
+            output = self.backbone(inputs)
+            feat, row_of_point = row_features(output, len(batch["feat"]), self.up_cast_level)
+        if feat.shape[1] != self.backbone_out_channels:
+            raise ValueError(
+                f"model.backbone_out_channels={self.backbone_out_channels}, but the backbone's "
+                f"features have {feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
+            )
+        seg_logits = self.seg_head(feat)
+        if len(feat) != len(row_of_point):
+            seg_logits = seg_logits[row_of_point]
+        if self.training:
+            return dict(loss=self.criteria(seg_logits, batch["segment"]))
+        if "segment" in batch:
+            loss = self.criteria(seg_logits, batch["segment"])
+            return dict(loss=loss, seg_logits=seg_logits)
+        return dict(seg_logits=seg_logits)

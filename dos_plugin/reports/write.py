@@ -1,0 +1,167 @@
+"""The report of a run: ``report.html`` that opens without network, pictures, ``report.json``.
+
+It is made of what is there. A run may be unfinished, its files may be damaged or missing, it may be
+one of the host's own: whatever cannot be shown is named in the page and on the console.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dos_plugin.probing.compare import (
+    feature_function,
+    probe_run,
+    raw_inputs,
+    sources_of,
+)
+from dos_plugin.probing.probe import ProbeSettings
+from dos_plugin.probing.prototypes import Projector, Usage, load_projector, measure_usage
+from dos_plugin.probing.scans import Scan, ScanSource
+from dos_plugin.reports.figures import draw_charts
+from dos_plugin.reports.page import Facts, evidence_of, write_page
+from dos_plugin.reports.verdict import judge
+from dos_plugin.runs.record import Record
+from dos_plugin.runs.run import Run
+
+# Scans over which prototype usage and principal components are measured.
+USAGE_SCANS = 8
+
+
+# What is drawn by principal components: title, and what to look for, by source.
+FEATURES = {
+    "dos": (
+        "DOS features",
+        "First three principal components of the student's frozen features as red, green and "
+        "blue. Points of one kind should share a colour wherever they stand: look for ground, "
+        "walls, vegetation and cars.",
+    ),
+    "teacher": (
+        "DOS features of the teacher",
+        "First three principal components of the frozen features as red, green and blue. Points "
+        "of one kind should share a colour wherever they stand.",
+    ),
+    "segmentor": (
+        "Features of the trained backbone",
+        "First three principal components of the backbone's features as red, green and blue. "
+        "Points of one class should share a colour wherever they stand.",
+    ),
+    "random": (
+        "Random weights",
+        "The same for the network with random weights. Expect mostly height and distance; what the "
+        "picture above tells apart beyond this one was learned.",
+    ),
+}
+
+
+def write_report(
+    record: Record,
+    scans: Sequence[Scan],
+    facts: Facts,
+    names: Sequence[str] = (),
+    picture: Scan | None = None,
+    folder: Path | None = None,
+) -> Path:
+    """Write the report of a run out of what there is.
+
+    Args:
+        record: the run, as :func:`~dos_plugin.runs.record.read_record` found it; what turns out to
+            be missing is added to its list.
+        scans: scans to measure prototype usage on; may be empty.
+        facts: what else to report.
+        names: class names.
+        picture: the scan to draw, the first one if None.
+        folder: where to; default ``<run>/report``.
+
+    Returns:
+        Path of ``report.html``.
+    """
+    started = time.perf_counter()
+    folder = folder or record.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    usage, pictures = None, []
+    scan = picture or (scans[0] if scans else None)
+    if scan is not None and record.run is not None:
+        some = list(scans[:USAGE_SCANS]) or [scan]
+        projector, usage = _usage(record, record.run, some)
+        pictures = _draw_pictures(record, record.run, scan, some, projector, usage, names, folder)
+    charts: dict[str, Path] = {}
+    with record.attempt("charts", "all curves", "pip install matplotlib."):
+        charts = draw_charts(record, usage, folder)
+    facts.seconds["report"] = time.perf_counter() - started
+    facts.verdict = judge(evidence_of(record, facts, usage))
+    return write_page(record, facts, usage, names, scan, pictures, charts, folder)
+
+
+def probe_into(
+    facts: Facts,
+    run: Run,
+    train: ScanSource,
+    val: Sequence[Scan],
+    names: Sequence[str],
+    settings: ProbeSettings,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Probe a run and keep result, settings and duration in ``facts``."""
+    started = time.perf_counter()
+    facts.probe = probe_run(run, list(train), val, names, settings=settings, say=say)
+    facts.probe_settings = asdict(settings) | {
+        "unit": "percent, mean over the seeds",
+        "train_scans": len(train),
+        "val_scans": len(val),
+        "val_voxels": sum(len(scan.segment) for scan in val),
+        "voxel_size_m": train.grid_size,
+        "raw_inputs": raw_inputs(train),
+    }
+    facts.seconds["probe"] = time.perf_counter() - started
+
+
+def _usage(
+    record: Record, run: Run, scans: Sequence[Scan]
+) -> tuple[Projector | None, Usage | None]:
+    """The teacher and its use of prototypes; None where there are none."""
+    if record.kind != "DOS pretraining" or record.checkpoint is None:
+        return None, None
+    projector, usage = None, None
+    remedy = "Is it the checkpoint of this config?"
+    with record.attempt("prototypes", "their use against the Zipf prior", remedy):
+        projector = load_projector(run)
+        usage = measure_usage(projector, scans) if projector else None
+    return projector, usage
+
+
+def _draw_pictures(
+    record: Record,
+    run: Run,
+    scan: Scan,
+    scans: Sequence[Scan],
+    projector: Projector | None,
+    usage: Usage | None,
+    names: Sequence[str],
+    folder: Path,
+) -> list[Any]:
+    """Pictures of a scan; what cannot be drawn is added to what is missing."""
+    from dos_plugin.drawing import pictures
+
+    found: list[Any] = []
+    with record.attempt("pictures", "the scan by class", "pip install pillow."):
+        found.append(pictures.draw_labels(scan, pictures.scan_palette(names), folder))
+    remedy = "Is it the checkpoint of this config, and is its model known here?"
+    available: tuple[str, ...] = ("random",)
+    with record.attempt("features", "the scan coloured by its features", remedy):
+        available = sources_of(run)
+    trained = [source for source in FEATURES if source in available and source != "random"]
+    for source in (*trained[:1], "random"):
+        title, caption = FEATURES[source]
+        with record.attempt(title, "the scan coloured by its features", remedy):
+            features = feature_function(run, source)
+            name = "pca-random" if source == "random" else "pca"
+            drawn = pictures.draw_components(scan, scans, features, folder, name, title, caption)
+            found.append(drawn)
+    if projector is not None and usage is not None:
+        with record.attempt("Strongest prototype", "the scan by prototype", ""):
+            found.append(pictures.draw_prototypes(scan, projector, usage, folder))
+    return [picture for picture in found if picture is not None]

@@ -1,0 +1,175 @@
+"""Views of a scene, made in the data-loader workers: numpy only, global numpy RNG as in the host.
+
+Rows of a scene are selected through ``index_valid_keys``, the host's list of per-point keys.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dos_plugin.host import HOST
+from dos_plugin.messages import warn_counted
+from dos_plugin.transforms.cells import ViewGridSample, is_view_grid_sample
+
+# The host's per-point keys where a sample names none.
+POINT_KEYS = ("coord", "color", "normal", "superpoint", "strength", "segment", "instance")
+
+
+def _scene(data: dict) -> str:
+    return f"scene {data['name']!r}" if "name" in data else "a scene"
+
+
+def point_keys(data: dict) -> list[str]:
+    """Names of the per-point keys of a sample, a new list."""
+    return [key for key in data.get("index_valid_keys", POINT_KEYS) if key in data]
+
+
+class PointId:
+    """Give every point of a scene a permanent id; comes first in a pipeline.
+
+    Adds ``point_id`` (N,) int64 and enters it into ``index_valid_keys``, so that the ids follow
+    their points through every selection and make matching across views exact (DOS, section 2).
+    Points with NaN or infinite values are dropped; a scene with no point left becomes a single
+    point at the origin, which the model leaves out of the loss. Both are counted warnings.
+
+    Raises:
+        KeyError: If the sample has no ``coord``.
+        ValueError: If ``coord`` is not (N, 3) or a per-point key has another number of rows.
+    """
+
+    def __call__(self, data: dict) -> dict:
+        if "coord" not in data:
+            raise KeyError(f"PointId: {_scene(data)} has no 'coord', only {sorted(data)}")
+        coord = data["coord"]
+        if coord.ndim != 2 or coord.shape[1] != 3:
+            raise ValueError(
+                f"PointId: 'coord' of {_scene(data)} must be (N, 3), got {coord.shape}"
+            )
+        keys = point_keys(data)
+        for key in keys:
+            if len(data[key]) != len(coord):
+                raise ValueError(
+                    f"PointId: {_scene(data)} has {len(coord)} rows of 'coord' but "
+                    f"{len(data[key])} of '{key}'"
+                )
+        finite = np.ones(len(coord), dtype=bool)
+        for key in keys:
+            if np.issubdtype(data[key].dtype, np.floating):
+                good = np.isfinite(data[key])
+                if not good.all():  # seldom: to look along the rows takes much longer
+                    finite &= good.all(axis=tuple(range(1, good.ndim)))
+        if not finite.all():
+            warn_counted(
+                "non-finite points",
+                f"PointId: dropped {np.count_nonzero(~finite)} of {len(coord)} points of "
+                f"{_scene(data)} with NaN or infinite values",
+            )
+            for key in keys:
+                data[key] = data[key][finite]
+        if not finite.any():
+            warn_counted(
+                "empty scenes", f"PointId: {_scene(data)} has no point and counts for nothing"
+            )
+            for key in keys:
+                data[key] = np.zeros((1, *data[key].shape[1:]), dtype=data[key].dtype)
+        data["point_id"] = np.arange(len(data["coord"]))
+        data["index_valid_keys"] = [*keys, "point_id"]
+        return data
+
+
+class Height:
+    """Copy z of ``coord`` into the per-point key ``height`` (N, 1), metres.
+
+    For features without x and y, from which short runs learn position instead of semantics.
+    """
+
+    def __call__(self, data: dict) -> dict:
+        keys = [key for key in point_keys(data) if key != "height"]
+        data["height"] = data["coord"][:, 2:3].copy()
+        data["index_valid_keys"] = [*keys, "height"]
+        return data
+
+
+class TwoViews:
+    """Two overlapping crops of a scene, each augmented by itself (DOS, section 2, step 1).
+
+    A view holds the points nearest to a centre. The first centre is any point, the second one a
+    point of the first view. Augmentation is left to the host's transforms. Every per-point key
+    of a finished view appears as ``view1_<key>`` and ``view2_<key>``. The scene's own per-point
+    keys go, but for one row of ``coord``, which the host's Collect walks row by row.
+
+    Args:
+        view_keys: Per-point keys that a view starts from; must hold ``coord`` and ``point_id``.
+        view_scale: Range of the share of ``min(max_size, N)`` points that a view holds.
+        max_size: Largest view, points.
+        view_transform: Configs of host transforms. The last one to change coordinates should be a
+            GridSample with ``return_grid_coord=True``: it makes ``grid_coord``, one point a cell.
+            As the last of all, and without further options, it is done by an equal that is faster.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        KeyError: If a view key is missing in a sample, or the transforms made no ``grid_coord``.
+    """
+
+    def __init__(
+        self,
+        view_keys: Sequence[str] = ("coord", "strength", "point_id"),
+        view_scale: tuple[float, float] = (0.4, 1.0),
+        max_size: int = 65536,
+        view_transform: Sequence[dict] = (),
+    ):
+        missing = {"coord", "point_id"} - set(view_keys)
+        if missing:
+            raise ValueError(f"TwoViews: view_keys must hold {sorted(missing)}, got {view_keys}")
+        low, high = view_scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"TwoViews: view_scale must be in (0, 1] and rise, got {view_scale}")
+        if max_size < 1:
+            raise ValueError(f"TwoViews: max_size must be at least 1, got {max_size}")
+        self.view_keys = tuple(view_keys)
+        self.view_scale = (low, high)
+        self.max_size = max_size
+        transforms = list(view_transform)
+        self.grid_sample = None
+        if transforms and is_view_grid_sample(transforms[-1]):
+            self.grid_sample = ViewGridSample(transforms.pop())
+        self.transform = HOST.Compose(transforms)
+
+    def __call__(self, data: dict) -> dict:
+        for key in self.view_keys:
+            if key not in data:
+                hint = "; put PointId first in the pipeline" if key == "point_id" else ""
+                raise KeyError(f"TwoViews: {_scene(data)} has no '{key}'{hint}")
+        coord = data["coord"]
+        first = self._crop(coord, np.random.randint(len(coord)))
+        second = self._crop(coord, first[np.random.randint(len(first))])
+        views = [self._view(data, rows) for rows in (first, second)]
+        for key in point_keys(data):
+            del data[key]
+        data["coord"] = coord[:1]
+        for prefix, view in zip(("view1_", "view2_"), views):
+            data.update({prefix + key: view[key] for key in view["index_valid_keys"]})
+        data["index_valid_keys"] = ["coord"]
+        return data
+
+    def _crop(self, coord: np.ndarray, centre: int) -> np.ndarray:
+        """Rows of the points nearest to a point."""
+        scale = np.random.uniform(*self.view_scale)
+        size = max(1, int(scale * min(self.max_size, len(coord))))
+        # Axis by axis: numpy is slow to sum over the short axis of (n, 3).
+        distance = sum(np.square(x - x[centre]) for x in coord.T)
+        return np.argpartition(distance, size - 1)[:size]
+
+    def _view(self, data: dict, rows: np.ndarray) -> dict[str, Any]:
+        view = {key: data[key].take(rows, axis=0) for key in self.view_keys}
+        view["index_valid_keys"] = list(self.view_keys)
+        view = self.transform(view)
+        if self.grid_sample:
+            view = self.grid_sample(view)
+        if "grid_coord" not in view:
+            raise KeyError(
+                "TwoViews: view_transform made no 'grid_coord'; end it with "
+                "dict(type='GridSample', ..., return_grid_coord=True)"
+            )
+        return view
