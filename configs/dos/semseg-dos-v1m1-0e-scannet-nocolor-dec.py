@@ -14,33 +14,14 @@ _base_ = [
     "_base_/semseg-runtime.py",
     "_base_/semseg-pt-v3m2-dec.py",
     "_base_/semseg-scannet-nocolor.py",
+    "_base_/semseg-recipe-scannet-blocks.py",
 ]
 
-# misc custom setting
 weight = "exp/dos/pretrain-dos-v1m1-4-scannet-nocolor/model/model_last.pth"
 save_path = "exp/dos/semseg-dos-v1m1-0e-scannet-nocolor-dec"
-batch_size = 24  # total batch size in all gpus
-num_worker = 24  # total workers in all gpus
-mix_prob = 0.8
-clip_grad = 3.0
 
 model = dict(
     num_classes={{_base_.num_classes}},
     criteria={{_base_.criteria}},
     backbone=dict(in_channels={{_base_.in_channels}}),
-)
-
-# scheduler settings
-epoch = 800
-eval_epoch = 100
-base_lr = 0.002
-param_dicts = [dict(keyword="block", lr=base_lr / 10)]
-optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.02)
-scheduler = dict(
-    type="OneCycleLR",
-    max_lr=[base_lr, base_lr / 10],
-    pct_start=0.05,
-    anneal_strategy="cos",
-    div_factor=10.0,
-    final_div_factor=1000.0,
 )
