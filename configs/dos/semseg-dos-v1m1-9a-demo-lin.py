@@ -12,44 +12,12 @@ _base_ = ["_base_/semseg-demo.py"]
 save_path = "exp/dos/demo-lin"
 
 model = dict(
-    type="DOS-Segmentor-v1m1",
-    num_classes=15,
     backbone_out_channels=416,  # 32 + 64 + 128 + 192
-    criteria={{_base_.criteria}},
-    backbone=dict(
-        type="PT-v3m2",
-        in_channels=2,  # strength, height
-        order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2, 2),
-        enc_depths=(1, 1, 1, 1),
-        enc_channels=(32, 64, 128, 192),
-        enc_num_head=(2, 4, 8, 12),
-        enc_patch_size=(128, 128, 128, 128),
-        mlp_ratio=2,
-        qkv_bias=True,
-        qk_scale=None,
-        attn_drop=0.0,
-        proj_drop=0.0,
-        drop_path=0.0,
-        shuffle_orders=True,
-        pre_norm=True,
-        enable_rpe=False,
-        enable_flash=False,
-        upcast_attention=False,
-        upcast_softmax=False,
-        enc_mode=True,
-    ),
+    backbone=dict(enc_mode=True),
     freeze_backbone=True,
 )
 
 base_lr = 0.01
 param_dicts = []
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.0)
-scheduler = dict(
-    type="OneCycleLR",
-    max_lr=[base_lr],
-    pct_start=0.05,
-    anneal_strategy="cos",
-    div_factor=10.0,
-    final_div_factor=100.0,
-)
+scheduler = dict(max_lr=[base_lr])

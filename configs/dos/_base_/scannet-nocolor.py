@@ -1,4 +1,9 @@
-"""ScanNet v2 without colour, for sensors that have none: as scannet.py in everything else."""
+"""ScanNet v2 without colour, for sensors that have none: as scannet.py in everything else.
+
+Lists of a base cannot be changed in part: all transforms are repeated, less those of colour.
+"""
+
+_base_ = ["scannet.py"]
 
 grid_size = 0.02  # metres
 in_channels = 6  # coord, normal
@@ -52,13 +57,4 @@ transform = [
     ),
 ]
 
-data = dict(
-    train=dict(
-        type="ScanNetDataset",
-        split=["train", "val"],
-        data_root="data/scannet",
-        transform=transform,
-        test_mode=False,
-        loop=1,
-    ),
-)
+data = dict(train=dict(transform=transform))

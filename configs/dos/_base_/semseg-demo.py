@@ -20,9 +20,45 @@ criteria = [
     dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
 ]
 
+# model settings: the encoder of the pretraining; the configs add a decoder and say what is frozen
+model = dict(
+    type="DOS-Segmentor-v1m1",
+    num_classes=15,
+    criteria=criteria,
+    backbone=dict(
+        type="PT-v3m2",
+        in_channels=2,  # strength, height
+        order=("z", "z-trans", "hilbert", "hilbert-trans"),
+        stride=(2, 2, 2),
+        enc_depths=(1, 1, 1, 1),
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128, 128, 128, 128),
+        mlp_ratio=2,
+        qkv_bias=True,
+        qk_scale=None,
+        attn_drop=0.0,
+        proj_drop=0.0,
+        drop_path=0.0,
+        shuffle_orders=True,
+        pre_norm=True,
+        enable_rpe=False,
+        enable_flash=False,
+        upcast_attention=False,
+        upcast_softmax=False,
+    ),
+)
+
 # scheduler settings
 epoch = 10
 eval_epoch = 5
+scheduler = dict(
+    type="OneCycleLR",  # the configs set max_lr
+    pct_start=0.05,
+    anneal_strategy="cos",
+    div_factor=10.0,
+    final_div_factor=100.0,
+)
 
 # dataset settings
 data_root = "data/dos-demo"

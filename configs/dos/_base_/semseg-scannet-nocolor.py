@@ -1,67 +1,71 @@
-"""ScanNet v2: 1,201 scenes of train, 312 of val, 20 classes; without colour."""
+"""ScanNet v2 without colour: semseg-scannet.py with the features of scannet-nocolor.py.
 
-_base_ = ["semseg-indoor-nocolor.py"]
+Lists of a base cannot be changed in part: all transforms are repeated, less those of colour.
+"""
 
-num_classes = 20
-criteria = [
-    dict(type="CrossEntropyLoss", loss_weight=1.0, ignore_index=-1),
-    dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
+_base_ = ["semseg-scannet.py"]
+
+grid_size = 0.02  # metres
+in_channels = 6  # coord, normal
+feat_keys = ("coord", "normal")
+
+train_transform = [
+    dict(type="CenterShift", apply_z=True),
+    dict(type="RandomDropout", dropout_ratio=0.2, dropout_application_ratio=1.0),
+    dict(type="RandomRotate", angle=[-1, 1], axis="z", center=[0, 0, 0], p=0.5),
+    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="x", p=0.5),
+    dict(type="RandomRotate", angle=[-1 / 64, 1 / 64], axis="y", p=0.5),
+    dict(type="RandomScale", scale=[0.9, 1.1]),
+    dict(type="RandomFlip", p=0.5),
+    dict(type="RandomJitter", sigma=0.005, clip=0.02),
+    dict(type="ElasticDistortion", distortion_params=[[0.2, 0.4], [0.8, 1.6]]),
+    dict(
+        type="GridSample",
+        grid_size=grid_size,
+        hash_type="fnv",
+        mode="train",
+        return_grid_coord=True,
+    ),
+    dict(type="SphereCrop", point_max=102400, mode="random"),
+    dict(type="CenterShift", apply_z=False),
+    dict(type="ToTensor"),
+    dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=feat_keys),
+]
+
+val_transform = [
+    dict(type="CenterShift", apply_z=True),
+    dict(type="Copy", keys_dict=dict(segment="origin_segment")),
+    dict(
+        type="GridSample",
+        grid_size=grid_size,
+        hash_type="fnv",
+        mode="train",
+        return_grid_coord=True,
+        return_inverse=True,
+    ),
+    dict(type="CenterShift", apply_z=False),
+    dict(type="ToTensor"),
+    dict(
+        type="Collect",
+        keys=("coord", "grid_coord", "segment", "origin_segment", "inverse"),
+        feat_keys=feat_keys,
+    ),
+]
+
+test_transform = [
+    dict(type="CenterShift", apply_z=True),
+]
+test_post_transform = [
+    dict(type="CenterShift", apply_z=False),
+    dict(type="ToTensor"),
+    dict(type="Collect", keys=("coord", "grid_coord", "index"), feat_keys=feat_keys),
 ]
 
 data = dict(
-    num_classes=num_classes,
-    ignore_index=-1,
-    names=[
-        "wall",
-        "floor",
-        "cabinet",
-        "bed",
-        "chair",
-        "sofa",
-        "table",
-        "door",
-        "window",
-        "bookshelf",
-        "picture",
-        "counter",
-        "desk",
-        "curtain",
-        "refridgerator",
-        "shower curtain",
-        "toilet",
-        "sink",
-        "bathtub",
-        "otherfurniture",
-    ],
-    train=dict(
-        type="ScanNetDataset",
-        split="train",
-        data_root="data/scannet",
-        transform={{_base_.train_transform}},
-        test_mode=False,
-        loop=1,
-        ignore_index=-1,
-    ),
-    val=dict(
-        type="ScanNetDataset",
-        split="val",
-        data_root="data/scannet",
-        transform={{_base_.val_transform}},
-        test_mode=False,
-        ignore_index=-1,
-    ),
+    train=dict(transform=train_transform),
+    val=dict(transform=val_transform),
     test=dict(
-        type="ScanNetDataset",
-        split="val",
-        data_root="data/scannet",
-        transform={{_base_.test_transform}},
-        test_mode=True,
-        test_cfg=dict(
-            voxelize={{_base_.test_voxelize}},
-            crop=None,
-            post_transform={{_base_.test_post_transform}},
-            aug_transform={{_base_.test_rotations_scales_and_flip}},
-        ),
-        ignore_index=-1,
+        transform=test_transform,
+        test_cfg=dict(post_transform=test_post_transform),
     ),
 )

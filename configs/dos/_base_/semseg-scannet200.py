@@ -1,6 +1,6 @@
-"""ScanNet200: 1,201 scenes of train, 312 of val, 200 classes."""
+"""ScanNet200: the scenes of semseg-scannet.py, and all else of it, with 200 classes."""
 
-_base_ = ["semseg-indoor.py"]
+_base_ = ["semseg-scannet.py"]
 
 num_classes = 200
 names = (
@@ -31,44 +31,11 @@ names = (
     "keyboard piano, case of water bottles, coat rack, storage organizer, folded chair, "
     "fire alarm, power strip, calendar, poster, potted plant, luggage, mattress"
 ).split(", ")
-criteria = [
-    dict(type="CrossEntropyLoss", loss_weight=1.0, ignore_index=-1),
-    dict(type="LovaszLoss", mode="multiclass", loss_weight=1.0, ignore_index=-1),
-]
 
 data = dict(
     num_classes=num_classes,
-    ignore_index=-1,
     names=names,
-    train=dict(
-        type="ScanNet200Dataset",
-        split="train",
-        data_root="data/scannet",
-        transform={{_base_.train_transform}},
-        test_mode=False,
-        loop=1,
-        ignore_index=-1,
-    ),
-    val=dict(
-        type="ScanNet200Dataset",
-        split="val",
-        data_root="data/scannet",
-        transform={{_base_.val_transform}},
-        test_mode=False,
-        ignore_index=-1,
-    ),
-    test=dict(
-        type="ScanNet200Dataset",
-        split="val",
-        data_root="data/scannet",
-        transform={{_base_.test_transform}},
-        test_mode=True,
-        test_cfg=dict(
-            voxelize={{_base_.test_voxelize}},
-            crop=None,
-            post_transform={{_base_.test_post_transform}},
-            aug_transform={{_base_.test_rotations_scales_and_flip}},
-        ),
-        ignore_index=-1,
-    ),
+    train=dict(type="ScanNet200Dataset"),
+    val=dict(type="ScanNet200Dataset"),
+    test=dict(type="ScanNet200Dataset"),
 )

@@ -1,7 +1,8 @@
 """SemanticKITTI: 19,130 scans of sequences 00-07, 09 and 10 for train, 4,071 of 08 for val.
 
 The host has no PTv3 config for it; data, weights of the classes and test-time augmentation are
-those of its SpUNet config.
+those of its SpUNet config. Transforms
+and the rest of data: semseg-lidar.py.
 """
 
 _base_ = ["semseg-lidar.py"]
@@ -20,7 +21,6 @@ criteria = [
 
 data = dict(
     num_classes=num_classes,
-    ignore_index=-1,
     names=[
         "car",
         "bicycle",
@@ -42,35 +42,7 @@ data = dict(
         "pole",
         "traffic-sign",
     ],
-    train=dict(
-        type="SemanticKITTIDataset",
-        split="train",
-        data_root="data/semantic_kitti",
-        transform={{_base_.train_transform}},
-        test_mode=False,
-        loop=1,
-        ignore_index=-1,
-    ),
-    val=dict(
-        type="SemanticKITTIDataset",
-        split="val",
-        data_root="data/semantic_kitti",
-        transform={{_base_.val_transform}},
-        test_mode=False,
-        ignore_index=-1,
-    ),
-    test=dict(
-        type="SemanticKITTIDataset",
-        split="val",
-        data_root="data/semantic_kitti",
-        transform={{_base_.test_transform}},
-        test_mode=True,
-        test_cfg=dict(
-            voxelize={{_base_.test_voxelize}},
-            crop=None,
-            post_transform={{_base_.test_post_transform}},
-            aug_transform={{_base_.test_rotations}},
-        ),
-        ignore_index=-1,
-    ),
+    train=dict(type="SemanticKITTIDataset", split="train", data_root="data/semantic_kitti"),
+    val=dict(type="SemanticKITTIDataset", split="val", data_root="data/semantic_kitti"),
+    test=dict(type="SemanticKITTIDataset", split="val", data_root="data/semantic_kitti"),
 )
