@@ -11,9 +11,9 @@ sees (between 6,000 (nuScenes) and 14,000 visible points a view) and 6 GB for pa
 teacher and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-0-outdoor -n NAME
-Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
-this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
-replacement="module.backbone".
+Probe and fine-tune: semseg-dos-v1m1-0a-nuscenes-lin, semseg-dos-v1m1-0b-nuscenes-dec and
+semseg-dos-v1m1-0c-nuscenes-ft, or those of semantic-kitti or waymo, take the checkpoint:
+    sh scripts/train.sh -g 2 -d dos -c CONFIG -n OTHER -w exp/dos/NAME/model/model_last.pth
 """
 
 _base_ = ["_base_/runtime.py", "_base_/pt-v3m2.py", "_base_/outdoor.py"]

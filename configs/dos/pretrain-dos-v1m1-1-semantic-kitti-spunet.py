@@ -9,9 +9,9 @@ sees (views of 46,000 points on average, 14,000 visible) and 5 GB for parameters
 and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-1-semantic-kitti-spunet -n NAME
-Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
-this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
-replacement="module.backbone".
+Probe and fine-tune: semseg-dos-v1m1-1a-semantic-kitti-spunet-lin and
+semseg-dos-v1m1-1c-semantic-kitti-spunet-ft take the checkpoint:
+    sh scripts/train.sh -g 2 -d dos -c CONFIG -n OTHER -w exp/dos/NAME/model/model_last.pth
 """
 
 _base_ = ["_base_/runtime.py", "_base_/spunet.py", "_base_/semantic-kitti.py"]

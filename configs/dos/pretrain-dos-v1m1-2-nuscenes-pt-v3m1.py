@@ -9,9 +9,9 @@ sees (about 30,000 points a scan, 6,000 of a view visible on average) and 4 GB f
 optimizer, teacher and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-2-nuscenes-pt-v3m1 -n NAME
-Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
-this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
-replacement="module.backbone".
+Fine-tune: no segmentation config here has PT-v3m1. The encoder is that of the host's
+semseg-pt-v3m1-0-base for nuScenes; how it takes the checkpoint is in docs/pointcept.md, under
+"Fine-tune or probe".
 """
 
 _base_ = ["_base_/runtime.py", "_base_/pt-v3m1.py", "_base_/nuscenes.py"]

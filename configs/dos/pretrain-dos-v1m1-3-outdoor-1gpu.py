@@ -9,6 +9,7 @@ The host's WeightDecaySchedular counts batches, but its length counts steps: the
 its final value after 1/8 of the run.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 1 -d dos -c pretrain-dos-v1m1-3-outdoor-1gpu -n NAME
+Probe and fine-tune: see pretrain-dos-v1m1-0-outdoor.py.
 """
 
 _base_ = ["pretrain-dos-v1m1-0-outdoor.py"]

@@ -10,9 +10,9 @@ sees (views of 46,000 points on average, 14,000 visible) and 6 GB for parameters
 and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 2 -d dos -c pretrain-dos-v1m1-4-scannet-nocolor -n NAME
-Fine-tune: give model/model_last.pth of the run as weight to a segmentation config of the host with
-this backbone and these features, and its CheckpointLoader keywords="module.student.backbone",
-replacement="module.backbone".
+Probe and fine-tune: semseg-dos-v1m1-0d-scannet-nocolor-lin, semseg-dos-v1m1-0e-scannet-nocolor-dec
+and semseg-dos-v1m1-0f-scannet-nocolor-ft take the checkpoint:
+    sh scripts/train.sh -g 2 -d dos -c CONFIG -n OTHER -w exp/dos/NAME/model/model_last.pth
 """
 
 _base_ = ["_base_/runtime.py", "_base_/pt-v3m2.py", "_base_/scannet-nocolor.py"]

@@ -7,6 +7,8 @@ ones learned less. For real training see the configs of the datasets.
 
 The demo trains with two processes that share a batch:
     python -m dos_plugin.minihost --num-gpus 2 --config-file configs/dos/pretrain-dos-v1m1-9-demo.py
+Probe and fine-tune: semseg-dos-v1m1-9a-demo-lin, semseg-dos-v1m1-9b-demo-dec and
+semseg-dos-v1m1-9c-demo-ft take its checkpoint.
 """
 
 custom_imports = dict(imports=["dos_plugin.register"], allow_failed_imports=False)

@@ -9,6 +9,7 @@ the layout of each data set.
 import ast
 import importlib
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,34 @@ def test_the_comment_at_the_top_says_what_the_config_does(name):
     assert config.batch_size % gpus == 0 and config.num_worker >= gpus
     assert f"-g {gpus} -d dos -c {name} " in comment and "Memory: about" in comment
     assert Path(config.save_path).name == name
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_the_comment_at_the_top_names_what_takes_the_checkpoint(name):
+    """Segmentation configs with this backbone and its channels; else the config that names them."""
+    comment = config_path(name).read_text().split('"""')[1]
+    named = set(re.findall(r"semseg-dos-v1m1-[a-z0-9-]+", comment))
+    if name.endswith("-1gpu"):
+        (base,) = _bases(ast.parse(config_path(name).read_text()))
+        assert f"Probe and fine-tune: see {base}." in comment and not named
+        return
+    ours = load(name).model.backbone
+    assert (len(named) >= 2) == (ours.type != "PT-v3m1") and named <= set(NAMES)
+    for other in named:
+        theirs = load(other).model.backbone
+        for key in ("type", "in_channels", "enc_channels", "enc_depths", "channels", "layers"):
+            assert theirs.get(key) == ours.get(key), (other, key)
+
+
+def inheritance(path: Path) -> int:
+    """How many files deep a config builds on others."""
+    bases = _bases(ast.parse(path.read_text()))
+    return max((1 + inheritance((path.parent / base).resolve()) for base in bases), default=0)
+
+
+def test_a_config_can_be_followed():
+    """A base of a base of a base, and no further."""
+    assert max(map(inheritance, configs_dir().glob("*.py"))) == 3
 
 
 def test_bases_stay_inside():

@@ -1,8 +1,7 @@
 """SemanticKITTI: 19,130 scans of sequences 00-07, 09 and 10 for train, 4,071 of 08 for val.
 
 The host has no PTv3 config for it; data, weights of the classes and test-time augmentation are
-those of its SpUNet config. Transforms
-and the rest of data: semseg-lidar.py.
+those of its SpUNet config. Transforms and the rest of data: semseg-lidar.py.
 """
 
 _base_ = ["semseg-lidar.py"]
