@@ -46,6 +46,11 @@ class ConfigFile:
         """File name without ``.py``."""
         return self.path.stem
 
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """What the list shows of it."""
+        return self.name, self.dataset, self.backbone, self.task
+
 
 def configs_dir() -> Path:
     """Folder of the configs: that of the checkout, else the one inside the installed package.
@@ -63,6 +68,31 @@ def configs_dir() -> Path:
 def list_configs() -> list[ConfigFile]:
     """All shipped configs, by name."""
     return [describe(path) for path in sorted(configs_dir().glob("[!_]*.py"))]
+
+
+def find_configs(words: list[str]) -> list[ConfigFile]:
+    """Shipped configs whose name, data set, backbone or task contain every word, in any case.
+
+    Raises:
+        ValueError: if there is none; says what there is.
+    """
+    configs = list_configs()
+    found = [
+        config
+        for config in configs
+        if all(any(word.lower() in cell.lower() for cell in config.row) for word in words)
+    ]
+    if not found:
+        there = {
+            "data sets": {config.dataset for config in configs},
+            "backbones": {config.backbone for config in configs},
+            "tasks": {part for config in configs for part in config.task.split(", ")},
+        }
+        lists = [f"{kind}: {', '.join(sorted(values))}" for kind, values in there.items()]
+        raise ValueError(
+            f"no config has {' and '.join(map(repr, words))} in its row; {'; '.join(lists)}"
+        )
+    return found
 
 
 def config_path(name: str) -> Path:

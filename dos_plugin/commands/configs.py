@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from dos_plugin.shipped import config_path, configs_dir, install_configs, list_configs
+from dos_plugin.shipped import config_path, configs_dir, find_configs, install_configs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin configs``."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="WORD",
+        help="list only configs with every WORD in name, data set, backbone or task: "
+        "nuscenes linear",
+    )
     parser.add_argument("--path", metavar="NAME", help="print the path of one config and stop")
     parser.add_argument(
         "--install", metavar="DIR", help="link all configs into configs/dos of a host checkout"
@@ -18,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin configs``."""
+    if args.words and (args.path or args.install or args.copy):
+        raise ValueError(
+            f"{' '.join(args.words)}: words choose what is listed, give them without --path, "
+            "--install and --copy"
+        )
     if args.path:
         print(config_path(args.path))
         return 0
@@ -29,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     if args.copy:
         raise ValueError("--copy needs --install DIR")
     rows = [("config", "dataset", "backbone", "task")]
-    rows += [(c.name, c.dataset, c.backbone, c.task) for c in list_configs()]
+    rows += [config.row for config in find_configs(args.words)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())

@@ -1,6 +1,8 @@
 """dos-plugin configs: the list, and the configs in a checkout of the host."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,50 @@ def test_columns_of_the_list(capsys):
     assert not any(row.startswith(("runtime", "lidar", "pt-v3m2", "_base_")) for row in rows)
 
 
+def listed(capsys, *words) -> list[str]:
+    """Names that the command lists."""
+    assert cli.main(["configs", *words]) == 0
+    table = capsys.readouterr().out.split("\n\n")[0]
+    return [line.split()[0] for line in table.splitlines()[1:]]
+
+
+def test_words_choose_rows(capsys):
+    everything = listed(capsys)
+    assert everything == [config.name for config in shipped.list_configs()]
+    assert listed(capsys, "nuscenes") == [name for name in everything if "nuscenes" in name]
+    assert listed(capsys, "Waymo", "SPUNET-V", "linear") == ["semseg-dos-v1m1-1a-waymo-spunet-lin"]
+    assert listed(capsys, "0.1 %", "scannet") == ["semseg-dos-v1m1-2c-scannet-0p1pct-ft"]
+    assert len(listed(capsys, "pretraining", "one gpu")) == 5
+    assert all(name.startswith("pretrain-") for name in listed(capsys, "pretrain"))
+
+
+def test_words_that_fit_no_row_are_named_with_what_there_is(capsys):
+    assert cli.main(["configs", "waymo", "kitti360"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'waymo' and 'kitti360'" in line
+    for there in ("semantic-kitti", "PT-v3m1", "linear probe"):
+        assert there in line
+    for option in (["--path", "pretrain-dos-v1m1-9-demo"], ["--install", "."]):
+        assert cli.main(["configs", *option, "waymo"]) == 2
+        captured = capsys.readouterr()
+        assert "waymo: words choose what is listed" in captured.err and not captured.out
+
+
+def test_the_page_about_pointcept_has_every_config():
+    page = (Path(__file__).parents[2] / "docs/pointcept.md").read_text()
+    lines = page.partition("## Which config")[2].partition("## Pretrain")[0].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("| data set |"))
+    names = []
+    for line in lines[start + 2 : lines.index("", start)]:
+        for column, cell in enumerate(line.split("|")[2:-1]):
+            for name in re.findall("`(.+?)`", cell):
+                first, _, rest = name.partition("{")
+                choices, _, last = rest.partition("}")
+                task = "semseg" if column else "pretrain"
+                names += [f"{task}-dos-v1m1-{first}{part}{last}" for part in choices.split(",")]
+    assert sorted(names) == [config.name for config in shipped.list_configs()]
+
+
 @pytest.mark.parametrize("copy", [False, True])
 def test_installed_configs_load_from_the_checkout(checkout, copy, capsys):
     from dos_plugin.host import HOST
@@ -41,7 +87,14 @@ def test_installed_configs_load_from_the_checkout(checkout, copy, capsys):
     installed = sorted(path.stem for path in folder.glob("*.py"))
     assert installed == [config.name for config in shipped.list_configs()]
     assert {path.is_symlink() for path in folder.rglob("*.py")} == {not copy}
-    for name in ("pretrain-dos-v1m1-3-outdoor-1gpu", "pretrain-dos-v1m1-1-scannet-spunet"):
+    for name in (
+        "pretrain-dos-v1m1-3-outdoor-1gpu",
+        "pretrain-dos-v1m1-2-nuscenes-pt-v3m1",
+        "semseg-dos-v1m1-0d-scannet-nocolor-lin",
+        "semseg-dos-v1m1-1c-scannet200-spunet-ft",
+        "semseg-dos-v1m1-2c-nuscenes-1pct-ft",
+        "semseg-dos-v1m1-9c-demo-ft",
+    ):
         here = HOST.Config.fromfile(str(folder / f"{name}.py"))
         assert here._cfg_dict == HOST.Config.fromfile(str(shipped.config_path(name)))._cfg_dict
 
