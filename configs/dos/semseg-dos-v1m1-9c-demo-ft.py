@@ -11,7 +11,7 @@ _base_ = ["semseg-dos-v1m1-9b-demo-dec.py"]
 
 save_path = "exp/dos/demo-ft"
 
-model = dict(freeze_backbone=False)
+model = dict(freeze_backbone=False)  # the rest as in the decoder probe
 
 base_lr = 0.003
 param_dicts = [dict(keyword="backbone.enc", lr=base_lr / 10)]
