@@ -19,6 +19,7 @@ DEMO = [
     "pyyaml>=6.0",
     "plyfile>=1.0",
     "pypcd4>=1.4",
+    "psutil>=5.9",
 ]
 
 setup(

@@ -67,7 +67,7 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     probe = [*host(), "-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth")]
     if method in PROBED_AS:
         probe += ["--config", str(PROBED_AS[method])]
-    source = "segmentor" if method == "supervised" else "dos"
+    source = "segmentor" if method == "supervised" else "student"
     sources = [source] + ["random"] * (method == "DOS")
     probe += ["--data", str(labelled), "--train-scans", "1000", "--val-scans", "1000", "--no-knn"]
     probe += ["--seeds", "1", "--sources", *sources, "--json", str(folder / "scores.json")]

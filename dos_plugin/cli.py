@@ -40,6 +40,7 @@ DEMO_EXTRA = {
     "mmengine",
     "PIL",
     "plyfile",
+    "psutil",
     "pypcd4",
     "scipy",
     "spconv",

@@ -6,8 +6,11 @@ This file and ``dos_plugin/cpu`` are the only ones that know Pointcept. A proces
    name, or ``minihost`` for the embedded host), else
 2. the one that is imported already: a script of the host imports it before it reads a config, else
 3. ``pointcept`` where it can be imported, else the embedded host.
+
+Importing this module imports no host: ``HOST`` is loaded when it is first asked for.
 """
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -29,7 +32,7 @@ class Host(NamedTuple):
     build_model: Any
     build_criteria: Any
     Compose: type
-    Config: type
+    Config: Any
     HookBase: type
     PointModel: type
     Point: type
@@ -94,4 +97,16 @@ def load(name: str) -> Host:
     return Host(name, **found)
 
 
-HOST: Host = load(_choose())
+@functools.cache
+def active_host() -> Host:
+    """The host of this process."""
+    return load(_choose())
+
+
+HOST: Host
+
+
+def __getattr__(name: str) -> Host:
+    if name == "HOST":
+        return active_host()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

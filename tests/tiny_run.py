@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dos_plugin.runs.run import active_host
+from dos_plugin.host import active_host
 
 GRID = 0.5
 

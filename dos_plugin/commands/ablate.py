@@ -1,18 +1,15 @@
 """The ablation: a row of configs, several seeds each, trained and probed; one table, one figure.
 
 A run is a training by the host's train script and a ``dos-plugin probe`` of its student, both as
-users type them, in ``<out>/<row>/seed-<n>``. What it ran with stands in ``ablation.json`` there: a
+users type them, in ``<out>/<row>/seed-<n>``. What it ran with stands in ``job.json`` there: a
 finished run is not repeated, an interrupted one goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import shlex
-import statistics
 import subprocess
 import sys
 import threading
@@ -27,16 +24,22 @@ import numpy as np
 import torch
 
 from dos_plugin.commands.probe import add_arguments as add_arguments_of_probe
+from dos_plugin.host import EMBEDDED, active_host
 from dos_plugin.probing.scans import ScanSource, class_names, default_splits
-from dos_plugin.runs.run import active_host, open_run
+from dos_plugin.reports.ablation import (
+    RANDOM,
+    THIRDS,
+    Line,
+    format_table,
+    make_line,
+    write_results,
+)
+from dos_plugin.runs.run import open_run
+from dos_plugin.runs.training import digest, environment, read_notes, train_command, write_notes
 from dos_plugin.shipped import configs_dir, describe
-from dos_plugin.whole_file import write_whole
 
-STATE = "ablation.json"
-EMBEDDED = "minihost"
-# Classes by their share of the labelled points, the most frequent third first.
-THIRDS = ("head", "common", "tail")
-RANDOM = "random weights"
+# What a run was made with, in its folder.
+STATE = "job.json"
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,27 @@ class Job:
     digest: str
 
     @property
+    def state(self) -> Path:
+        """What it ran with, and for how long."""
+        return self.folder / STATE
+
+    @property
     def result(self) -> Path:
         """What the probe writes."""
         return self.folder / "result.json"
+
+    def train_command(self, script: Sequence[str]) -> list[str]:
+        """The command line of the training, which goes on where there is a checkpoint."""
+        options = [f"seed={self.seed}", *self.options]
+        config, folder = self.row.path.absolute(), self.folder.absolute()
+        return train_command(script, config, folder, options)
+
+    def probe_command(self) -> list[str]:
+        """The command line of the probe of the student."""
+        runner = [] if embedded() else cpu_runner()
+        command = [sys.executable, *runner, "-m", "dos_plugin.cli", "probe", str(self.folder)]
+        sources = ["--sources", *self.sources]
+        return [*command, "--no-knn", *sources, *self.probe, "--json", str(self.result)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +164,7 @@ def main(args: argparse.Namespace) -> int:
             shared = f"  (runs of {row.same_as.name})" if row.same_as else ""
             print(f"  {row.name:<28} {row.summary}{shared}")
         return 0
-    script = ["-m", "dos_plugin.minihost"] if _embedded() else [*_runner(), "tools/train.py"]
+    script = ["-m", "dos_plugin.minihost"] if embedded() else [*cpu_runner(), "tools/train.py"]
     train = shlex.split(args.train) if args.train else [sys.executable, *script]
     failed = work_off(waiting, train, args.jobs)
     done = [job for job in jobs if is_done(job)]
@@ -174,7 +195,7 @@ def find_rows(paths: Sequence[Path]) -> list[Row]:
     for file in files:
         if any(row.name == file.stem for row in rows):
             raise ValueError(f"{file}: a second config called {file.stem!r}, rename one")
-        meaning = _digest(_settings(file))
+        meaning = digest(_settings(file))
         row = Row(file, describe(file).summary, first.get(meaning))
         first.setdefault(meaning, row)
         rows.append(row)
@@ -197,15 +218,15 @@ def plan(rows: Sequence[Row], args: argparse.Namespace) -> list[Job]:
     for row in (row for row in rows if row.same_as is None):
         for seed in args.seeds:
             folder = args.out / row.name / f"seed-{seed}"
-            digest = _digest([_settings(row.path), options, probe, seed])
-            state = _read_state(folder)
-            if state.get("digest", digest) != digest:
+            settings = digest([_settings(row.path), options, probe, seed])
+            state = read_notes(folder / STATE)
+            if state.get("digest", settings) != settings:
                 raise ValueError(
                     f"{folder}: holds a run with other settings (config, --options, --data or "
                     "--probe); give another --out, or remove it"
                 )
-            sources = ("dos", "random") if row is rows[0] else ("dos",)
-            jobs.append(Job(row, seed, folder, tuple(options), tuple(probe), sources, digest))
+            sources = ("student", "random") if row is rows[0] else ("student",)
+            jobs.append(Job(row, seed, folder, tuple(options), tuple(probe), sources, settings))
     return sorted(jobs, key=lambda job: args.seeds.index(job.seed))  # a whole table early
 
 
@@ -231,8 +252,8 @@ def work_off(jobs: Sequence[Job], train: Sequence[str], workers: int) -> list[tu
                     print("failed", flush=True)
                     failed.append((job, log))
                     continue
-                miou = _read_result(job)["dos"]["miou"]
-                seconds = _read_state(job.folder)["seconds"]
+                miou = _read_result(job)["student"]["miou"]
+                seconds = read_notes(job.state)["seconds"]
                 print(f"{miou:.1f} mIoU, {seconds:.0f} s of training", flush=True)
         except BaseException:  # Ctrl-C, too: what waits must not begin
             stop.set()
@@ -244,34 +265,19 @@ def run_job(job: Job, train: Sequence[str], workers: int, stop: threading.Event)
     """Train and probe; returns the log of the command that failed, None if all went well."""
     job.folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Any] = {"digest": job.digest, "trained": False, "seconds": 0.0}
-    state |= _read_state(job.folder)
-    _write_state(job.folder, state)
-    environment = _environment(workers)
+    state |= read_notes(job.state)
+    write_notes(job.state, state)
+    variables = environment(active_host().name, one_thread=workers > 1)
     if not state["trained"]:
         log = job.folder / "train.out"
         started = time.perf_counter()
-        state["trained"] = not stop.is_set() and _call(train_command(job, train), log, environment)
+        state["trained"] = not stop.is_set() and _call(job.train_command(train), log, variables)
         state["seconds"] += time.perf_counter() - started
-        _write_state(job.folder, state)
+        write_notes(job.state, state)
         if not state["trained"]:
             return log
     log = job.folder / "probe.out"
-    return None if not stop.is_set() and _call(probe_command(job), log, environment) else log
-
-
-def train_command(job: Job, train: Sequence[str]) -> list[str]:
-    """The command line of a training, which goes on where there is a checkpoint."""
-    options = [f"save_path={job.folder.absolute()}", f"seed={job.seed}", *job.options]
-    checkpoint = job.folder / "model" / "model_last.pth"
-    if checkpoint.is_file():
-        options += ["resume=True", f"weight={checkpoint.absolute()}"]
-    return [*train, "--config-file", str(job.row.path.absolute()), "--options", *options]
-
-
-def probe_command(job: Job) -> list[str]:
-    """The command line of a probe of the student."""
-    command = [sys.executable, *_runner(), "-m", "dos_plugin.cli", "probe", str(job.folder)]
-    return [*command, "--no-knn", "--sources", *job.sources, *job.probe, "--json", str(job.result)]
+    return None if not stop.is_set() and _call(job.probe_command(), log, variables) else log
 
 
 def head_common_tail(job: Job) -> dict[str, str]:
@@ -282,7 +288,7 @@ def head_common_tail(job: Job) -> dict[str, str]:
     """
     parser = argparse.ArgumentParser()
     add_arguments_of_probe(parser)
-    words = probe_command(job)
+    words = job.probe_command()
     probe = parser.parse_args(words[words.index("probe") + 1 :])
     found = open_run(job.folder)
     names = class_names(found, probe.data)
@@ -295,156 +301,10 @@ def head_common_tail(job: Job) -> dict[str, str]:
     return {label[k]: third for third, part in zip(THIRDS, thirds) for k in part}
 
 
-def summarise(
-    rows: Iterable[Row], jobs: Sequence[Job], thirds: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """A line per row that has a finished run, random weights first where they were probed.
-
-    Returns:
-        Dicts of ``name``, ``summary``, ``seeds``, ``miou`` and ``miou_std`` (of the sample of
-        training seeds), ``miou_seeds``, the mean IoU of the thirds of the classes, and ``seconds``
-        of all trainings.
-    """
-    jobs = sorted(jobs, key=lambda job: job.seed)
-    results = {job: _read_result(job) for job in jobs}
-    table = []
-    if first := [job for job in jobs if "random" in job.sources]:
-        entries = [results[job]["random"] for job in first]
-        table.append(_line(RANDOM, "The backbone before training.", first, entries, thirds))
-        table[0]["seconds"] = 0.0
-    for row in rows:
-        own = [job for job in jobs if job.row is row.source]
-        if own:
-            entries = [results[job]["dos"] for job in own]
-            table.append(_line(row.name, row.summary, own, entries, thirds))
-    return table
-
-
-def format_table(table: Sequence[Mapping[str, Any]]) -> str:
-    """The table as Markdown."""
-    lines = [
-        f"| | linear probe, mIoU | seeds | {' | '.join(THIRDS)} | training, s |",
-        "| --- " * (4 + len(THIRDS)) + "|",
-    ]
-    for line in table:
-        cells = [
-            line["name"],
-            f"{line['miou']:.1f} ± {line['miou_std']:.1f}",
-            ", ".join(f"{value:.1f}" for value in line["miou_seeds"]),
-            *(_number(line[third]) for third in THIRDS),
-            f"{line['seconds']:.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def write_results(table: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write ``ablation.md``, ``ablation.json`` and, with matplotlib, ``ablation.png``."""
-    note = "Mean and standard deviation over the training seeds, linear probe of frozen features."
-    lines = [note, "", format_table(table), ""]
-    lines += [f"- {line['name']}: {line['summary']}" for line in table]
-    (out / "ablation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / STATE).write_text(json.dumps(list(table), indent=1) + "\n")
-    try:
-        _draw(table, out / "ablation.png")
-    except ModuleNotFoundError as error:
-        print(f"no figure: {error.name} is not installed", file=sys.stderr)
-
-
-def _draw(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel per group of rows (the first word of their names), of mIoU and of its rarest third: a
-    dot per seed, mean and standard deviation, a dashed line at random weights."""
-    from matplotlib import pyplot as plt
-
-    from dos_plugin.drawing.charts import BLUE, GREY, STYLE
-
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for line in table:
-        if line["name"] != RANDOM:
-            groups.setdefault(line["name"].split("-")[0], []).append(line)
-    columns = {"miou_seeds": "linear probe, mIoU"}
-    if all(line["tail_seeds"] for line in table):
-        columns["tail_seeds"] = "its rarest third of the classes"
-    with plt.rc_context(STYLE):
-        heights = [len(group) for group in groups.values()]
-        figure, panels = plt.subplots(
-            len(groups),
-            len(columns),
-            figsize=(4.4 * len(columns) + 1, 0.36 * sum(heights) + 0.5 * len(groups) + 0.9),
-            squeeze=False,
-            sharex="col",
-            sharey="row",
-            gridspec_kw=dict(height_ratios=heights),
-            layout="constrained",
-        )
-        for (name, group), row in zip(groups.items(), panels):
-            for key, axes in zip(columns, row):
-                for place, line in enumerate(group):
-                    seeds = line[key]
-                    axes.plot(seeds, [place] * len(seeds), "o", color=BLUE, alpha=0.35, ms=5)
-                    spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
-                    style = dict(xerr=spread, fmt="|", color=BLUE, ms=14, mew=2.5)
-                    axes.errorbar(statistics.mean(seeds), place, **style)
-                for line in table:
-                    if line["name"] == RANDOM:
-                        mean = statistics.mean(line[key])
-                        axes.axvline(mean, color=GREY, linestyle="--", zorder=4)
-                axes.grid(visible=False, axis="y")
-            labels = [line["name"].removeprefix(f"{name}-") for line in group]
-            row[0].set_yticks(range(len(group)), labels)
-            row[0].set_ylim(len(group) - 0.5, -0.5)
-            row[0].set_title(name, loc="left", fontsize=10)
-        for axes, label in zip(panels[-1], columns.values()):
-            axes.set_xlabel(label)
-        figure.supxlabel("seeds, mean, standard deviation; dashed: random weights", fontsize=9)
-        figure.savefig(path)
-        plt.close(figure)
-
-
-def _line(
-    name: str,
-    summary: str,
-    jobs: Sequence[Job],
-    entries: Sequence[Mapping[str, Any]],
-    thirds: Mapping[str, str],
-) -> dict[str, Any]:
-    miou = [entry["miou"] for entry in entries]
-    line: dict[str, Any] = dict(name=name, summary=summary, seeds=[job.seed for job in jobs])
-    spread = statistics.stdev(miou) if len(miou) > 1 else 0.0
-    line |= dict(miou=statistics.mean(miou), miou_std=spread, miou_seeds=miou)
-    for third in THIRDS:
-        seeds = [
-            [
-                iou
-                for label, iou in entry["iou"].items()
-                if iou is not None and thirds.get(label, THIRDS[-1]) == third
-            ]
-            for entry in entries
-        ]
-        means = [statistics.mean(values) for values in seeds if values]
-        line[third] = statistics.mean(means) if means else None
-        line[f"{third}_seeds"] = means
-    line["seconds"] = sum(_read_state(job.folder).get("seconds", 0.0) for job in jobs)
-    return line
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
 def _settings(path: Path) -> Any:
     """What a config says, without the folder it names."""
     config = active_host().Config.fromfile(str(path))._cfg_dict.to_dict()
     return {key: value for key, value in config.items() if key != "save_path"}
-
-
-def _embedded() -> bool:
-    return active_host().name == EMBEDDED
-
-
-def _runner() -> list[str]:
-    """What stands before a script of the real host on a machine without CUDA."""
-    return [] if _embedded() or torch.cuda.is_available() else ["-m", "dos_plugin.cpu"]
 
 
 def _call(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> bool:
@@ -457,30 +317,31 @@ def _call(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> bo
     return done.returncode == 0
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
-
-
 def _read_result(job: Job) -> dict[str, Any]:
     """What the probe wrote, by source."""
     return json.loads(job.result.read_text())["probe"]
 
 
-def _read_state(folder: Path) -> dict[str, Any]:
-    path = folder / STATE
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: is no JSON ({error}), remove {folder}") from error
+def summarise(rows: Iterable[Row], jobs: Sequence[Job], thirds: Mapping[str, str]) -> list[Line]:
+    """A line per row that has a finished run, random weights first where they were probed."""
+    results = {job: _read_result(job) for job in sorted(jobs, key=lambda job: job.seed)}
+    table = []
+    if first := {job.seed: found["random"] for job, found in results.items() if "random" in found}:
+        table.append(make_line(RANDOM, "The backbone before training.", first, thirds, 0.0))
+    for row in rows:
+        own = {job: found["student"] for job, found in results.items() if job.row is row.source}
+        if own:
+            seconds = sum(read_notes(job.state).get("seconds", 0.0) for job in own)
+            by_seed = {job.seed: entry for job, entry in own.items()}
+            table.append(make_line(row.name, row.summary, by_seed, thirds, seconds))
+    return table
 
 
-def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    write_whole(folder / STATE, lambda file: file.write_text(json.dumps(state) + "\n"))
+def embedded() -> bool:
+    """Whether the embedded host trains."""
+    return active_host().name == EMBEDDED
 
 
-def _environment(workers: int) -> dict[str, str]:
-    """Trainings beside each other share the cores best with one thread each."""
-    one = {"OMP_NUM_THREADS": "1"} if workers > 1 else {}
-    return {**one, **os.environ, "DOS_HOST": active_host().name}
+def cpu_runner() -> list[str]:
+    """What stands before a script of the real host on a machine without CUDA."""
+    return [] if torch.cuda.is_available() else ["-m", "dos_plugin.cpu"]

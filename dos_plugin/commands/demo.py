@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from dos_plugin import __version__
-from dos_plugin.commands.memory import PeakMemory
+from dos_plugin.host import EMBEDDED
 from dos_plugin.probing.probe import ProbeSettings
+from dos_plugin.runs.memory import PeakMemory
+from dos_plugin.runs.run import OF_A_RUN
+from dos_plugin.runs.training import digest, environment, read_notes, train_command, write_notes
 from dos_plugin.shipped import config_path
-from dos_plugin.whole_file import write_whole
 
 CONFIG = "pretrain-dos-v1m1-9-demo"
 STATE = "demo.json"
@@ -32,10 +34,7 @@ STATE = "demo.json"
 NEEDED = ("mmengine", "torch_pointcloud", "spconv", "tensorboardX", "matplotlib", "jinja2", "tqdm")
 
 # Files of a run that a new run in the same folder replaces.
-OF_A_RUN = (
-    *("config.py", "train.log", "model", "report", STATE),
-    *("probe.json", "features", "features.gif"),
-)
+REPLACED = (*OF_A_RUN, STATE)
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
 def main(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin demo``."""
     # The demo runs on the embedded host even where the real one is importable.
-    os.environ["DOS_HOST"] = "minihost"
+    os.environ["DOS_HOST"] = EMBEDDED
     plan = make_plan(args)
     for package in NEEDED:  # now, and not after ten minutes of training
         if importlib.util.find_spec(package) is None:
@@ -116,8 +115,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         return _run(plan)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        print("\nthe same command goes on from here", file=sys.stderr)
+        raise
 
 
 def _run(plan: Plan) -> int:
@@ -153,13 +152,8 @@ class State:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.path = out / STATE
-        self.content: dict[str, Any] = {}
-        if self.path.is_file():
-            try:
-                self.content = json.loads(self.path.read_text())
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{self.path}: is no JSON ({error}), remove it") from error
-        elif any((out / name).exists() for name in OF_A_RUN):
+        self.content = read_notes(self.path)
+        if not self.content and any(next(out.glob(name), None) for name in REPLACED):
             raise ValueError(
                 f"--out: {out} holds a run that the demo did not make, name another folder"
             )
@@ -196,7 +190,7 @@ class State:
 
     def clear(self) -> None:
         """Remove the run in the folder, and nothing else."""
-        for path in [self.out / name for name in OF_A_RUN] + [*self.out.glob("events.out.*")]:
+        for path in [path for name in REPLACED for path in self.out.glob(name)]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -205,9 +199,7 @@ class State:
 
     def write(self) -> None:
         """Write the file, completely or not at all."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.content, indent=1) + "\n"
-        write_whole(self.path, lambda file: file.write_text(text))
+        write_notes(self.path, self.content)
 
 
 def make_scenes(plan: Plan, state: State) -> None:
@@ -217,17 +209,17 @@ def make_scenes(plan: Plan, state: State) -> None:
     started = time.perf_counter()
     record = write_scenes(plan.data, plan.splits, plan.seed or 0, plan.workers)
     seconds = time.perf_counter() - started
-    settings = {"record": _digest(json.dumps(record, sort_keys=True)), "data": str(plan.data)}
+    settings = {"record": digest(record), "data": str(plan.data)}
     if not state.done("scenes", settings):
         state.content["scenes"] = {"settings": settings, "seconds": seconds, "done": True}
 
 
 def pretrain(plan: Plan, state: State) -> int:
     """Train, go on with an interrupted run, or keep a finished one; returns an exit status."""
-    from dos_plugin.runs.checkpoint import read_epoch
+    from dos_plugin.runs.checkpoint import read_checkpoint
 
     settings = {
-        "config": _digest(config_path(CONFIG).read_text()),
+        "config": digest(config_path(CONFIG).read_text()),
         "options": list(plan.options),
         "seed": plan.seed,
         "scenes": state.content["scenes"]["settings"],
@@ -235,20 +227,20 @@ def pretrain(plan: Plan, state: State) -> int:
     }
     checkpoint = plan.out / "model" / "model_last.pth"
     if state.done("pretrain", settings) and checkpoint.is_file():
-        print(f"already there, finished after {read_epoch(checkpoint)} epochs")
+        print(f"already there, finished after {read_checkpoint(checkpoint).epoch} epochs")
         return 0
     if not state.started("pretrain", settings):
         if checkpoint.is_file():
             print(f"the run in {plan.out} was made with other settings: starting anew")
         state.clear()
-    command = train_command(plan, resume=checkpoint.is_file())
+    command = command_line(plan)
     state.begin("pretrain", settings)
     state.content["pretrain"]["command"] = shlex.join(["python", *command])
     print(f"$ {shlex.join(['python', *command])}", flush=True)
     started = time.perf_counter()
     status = 130
     try:
-        status = subprocess.run([sys.executable, *command], env=_environment()).returncode
+        status = subprocess.run([sys.executable, *command], env=environment(EMBEDDED)).returncode
     finally:
         state.add_seconds("pretrain", time.perf_counter() - started, done=status == 0)
     if status == 130:
@@ -258,27 +250,23 @@ def pretrain(plan: Plan, state: State) -> int:
     return status
 
 
-def train_command(plan: Plan, resume: bool) -> list[str]:
+def command_line(plan: Plan) -> list[str]:
     """Arguments of the interpreter that train the demo's config."""
-    options = [f"save_path={plan.out}", f"data.train.data_root={plan.data}", *plan.options]
+    options = [f"data.train.data_root={plan.data}", *plan.options]
     if plan.seed is not None:
         options.append(f"seed={plan.seed}")
-    if resume:
-        options += ["resume=True", f"weight={plan.out / 'model' / 'model_last.pth'}"]
     config = config_path(CONFIG)
     if config.is_relative_to(Path.cwd()):
         config = config.relative_to(Path.cwd())
-    processes = ["--num-gpus", "2"]  # always, since their number is part of what a seed gives
-    return [
-        *("-m", "dos_plugin.minihost", *processes),
-        *("--config-file", str(config), "--options", *options),
-    ]
+    # Two processes always, since their number is part of what a seed gives.
+    script = ["-m", "dos_plugin.minihost", "--num-gpus", "2"]
+    return train_command(script, config, plan.out, options)
 
 
 def probe(plan: Plan, state: State) -> Any:
     """Probe the run, or take the result of the last time; returns the facts for the report."""
     from dos_plugin.probing.scans import ScanSource, class_names
-    from dos_plugin.reports.page import Facts
+    from dos_plugin.reports.evidence import Facts
     from dos_plugin.reports.write import probe_into
     from dos_plugin.runs.run import open_run
 
@@ -340,15 +328,6 @@ def _print_summary(facts: Any, path: Path, seconds: float) -> None:
 
 def _say(number: int, text: str) -> None:
     print(f"\n[{number}/4] {text}", flush=True)
-
-
-def _environment() -> dict[str, str]:
-    """Environment of the training processes: the embedded host, one thread each."""
-    return {"OMP_NUM_THREADS": "1", **os.environ, "DOS_HOST": "minihost"}
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -11,18 +11,12 @@ import torch
 from torch import Tensor
 
 from dos_plugin import __version__
-from dos_plugin.probing.scans import dataset_config, feature_keys, scan_transform
-from dos_plugin.runs.checkpoint import (
-    META,
-    Branch,
-    backbone_state,
-    branches_of,
-    check_ours,
-    kind_of,
-    read_checkpoint,
-)
+from dos_plugin.models.backbone import Branch, build_backbone, load_strictly
+from dos_plugin.models.inputs import feature_keys, grid_size
+from dos_plugin.probing.scans import dataset_config, scan_transform
+from dos_plugin.runs.checkpoint import META
 from dos_plugin.runs.config import plain
-from dos_plugin.runs.run import Run, build_backbone, load_strictly, open_run
+from dos_plugin.runs.run import Run, open_run
 from dos_plugin.whole_file import write_whole
 
 FORMATS = ("pointcept", "torch-pointcloud")
@@ -50,25 +44,23 @@ def export(run: Run, to: str, branch: Branch | None = None) -> dict[str, Any]:
     """
     if to not in FORMATS:
         raise ValueError(f"to: got {to!r}, expected one of {', '.join(FORMATS)}")
-    content = read_checkpoint(run.checkpoint)
-    check_ours(content, run.checkpoint)
-    there = branches_of(content)
-    chosen: Branch = branch or there[0]
-    state = backbone_state(content, chosen, run.checkpoint)
+    trained = run.trained
+    trained.check_ours()
+    chosen: Branch = branch or trained.branches[0]
+    state = trained.backbone(chosen)
     config = backbone_config(run.config, chosen)
     load_strictly(build_backbone(run.config, chosen), state, f"{run.checkpoint} ({chosen})")
     left_out: tuple[str, ...] = ()
     if to == "torch-pointcloud" and config.get("mask_token"):
         config["mask_token"], left_out = False, ("embedding.mask_token",)
 
-    old = content.get(META) or {}
     meta = dict(
         format=to,
         version=__version__,
-        kind=old.get("kind", kind_of(content)),
+        kind=trained.exported.get("kind", trained.kind),
         branch=chosen,
         left_out=left_out,
-        epoch=int(old.get("epoch", content.get("epoch") or 0)),
+        epoch=trained.epoch or 0,
         **inputs(run, config),
     )
     file: dict[str, Any] = dict(config=config)
@@ -99,11 +91,10 @@ def inputs(run: Run, backbone: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key not in NOT_KEPT}
     kept["transform"] = [*transform, collect]
     names = (run.config.get("data") or {}).get("names")
-    grid = next(t for t in reversed(transform) if t["type"] == "GridSample")
     return dict(
         in_channels=int(backbone["in_channels"]),
         feat_keys=tuple(keys),
-        grid_size=float(grid["grid_size"]),
+        grid_size=grid_size(transform),
         config=plain(
             dict(
                 seed=run.seed,

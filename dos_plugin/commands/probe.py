@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from dos_plugin.host import active_host
 from dos_plugin.probing.compare import SOURCES, probe_run, progress, raw_inputs, sources_of
 from dos_plugin.probing.probe import ProbeSettings
 from dos_plugin.probing.scans import ScanSource, class_names, default_splits
-from dos_plugin.runs.run import active_host, open_run
+from dos_plugin.runs.run import open_run
 from dos_plugin.whole_file import write_whole
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from dos_plugin.messages import one_line
 from dos_plugin.probing.probe import ProbeSettings
 from dos_plugin.probing.scans import Scan, ScanSource, class_names, default_splits, held_out_source
-from dos_plugin.reports.page import Facts
+from dos_plugin.reports.evidence import Facts
 from dos_plugin.reports.write import probe_into, write_report
 from dos_plugin.runs.record import Missing, Record, read_record
 from dos_plugin.runs.run import Run

@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from dos_plugin.drawing.render import (
-    FALLBACK_PALETTE,
     Palette,
     cameras,
     component_colours,
@@ -95,13 +94,6 @@ def draw_prototypes(scan: Scan, projector: Projector, usage: Usage, folder: Path
         "Broad areas belong to the few common prototypes, small details to rare ones: "
         "the long tail that the Zipf prior asks for.",
     )
-
-
-def scan_palette(names: Sequence[str]) -> Palette:
-    """Colours of classes: those of the synthetic streets for their classes, else a default."""
-    from dos_plugin.scenes.classes import CLASS_NAMES, PALETTE
-
-    return PALETTE if tuple(names) == tuple(CLASS_NAMES) else FALLBACK_PALETTE
 
 
 def _draw(scan: Scan, colour: np.ndarray, path: Path, title: str, caption: str) -> Picture:

@@ -10,7 +10,6 @@ from dos_plugin.drawing.render import component_values, save_png, value_colours
 from dos_plugin.drawing.sheet import save_gif, scan_sheet
 from dos_plugin.hooks.online_probe import FILE as PROBE
 from dos_plugin.hooks.watch import (
-    BRANCHES,
     FrozenCopy,
     check_after_loader,
     check_option,
@@ -18,9 +17,10 @@ from dos_plugin.hooks.watch import (
     is_main_process,
 )
 from dos_plugin.host import HOST
+from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.probing.scans import Scan, ScanSource, held_out_source
-from dos_plugin.runs.checkpoint import Branch
-from dos_plugin.runs.run import Run, preserved_random
+from dos_plugin.runs.random_state import preserved_random
+from dos_plugin.runs.run import Run
 from dos_plugin.whole_file import write_whole
 
 FOLDER, ANIMATION, COLOURS = "features", "features.gif", "colours.npy"

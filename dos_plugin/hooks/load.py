@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dos_plugin.hooks.watch import bare_model
 from dos_plugin.host import HOST
-from dos_plugin.runs.checkpoint import branch_state, read_state
+from dos_plugin.messages import some
+from dos_plugin.models.backbone import BRANCHES, Branch
+from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 
 BACKBONE = "backbone."
-BRANCHES = ("student", "teacher")
 
 
 class PretrainedLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
@@ -32,11 +34,11 @@ class PretrainedLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
             not hold is frozen; or if ``resume`` is set and it is not of such a run.
     """
 
-    def __init__(self, branch: str = "student") -> None:
+    def __init__(self, branch: Branch = "student") -> None:
         super().__init__()
         if branch not in BRANCHES:
             raise ValueError(f"branch must be one of {BRANCHES}, got {branch!r}")
-        self.branch = branch
+        self.branch: Branch = branch
 
     def before_train(self) -> None:
         cfg, log = self.trainer.cfg, self.trainer.logger.info
@@ -46,27 +48,26 @@ class PretrainedLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
                 raise ValueError("resume=True needs the run's checkpoint in weight, got none")
             log("weight is None: training starts from random weights")
             return
-        model = self.trainer.model
-        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-        state = read_state(weight)
+        model = bare_model(self.trainer)
+        checkpoint = read_checkpoint(weight)
         own = model.state_dict(keep_vars=True)
         if cfg.resume:
-            differing = sorted(own.keys() ^ state.keys())
+            differing = sorted(own.keys() ^ checkpoint.state.keys())
             if differing:
                 raise ValueError(
-                    f"resume=True, but {weight} is not of a run of this config: {_some(differing)} "
-                    "are not in both; to start from it, set resume=False"
+                    f"resume=True, but {weight} is not of a run of this config: "
+                    f"{_counted(differing)} are not in both; to start from it, set resume=False"
                 )
             host_loader = HOST.HOOKS.build(dict(type="CheckpointLoader"))
             host_loader.trainer = self.trainer
             host_loader.before_train()
             return
-        fit = fit_state(own, state, self.branch, weight)
+        fit = fit_state(own, checkpoint, self.branch)
         model.load_state_dict(fit.weight, strict=False)
         log(f"Loading weight at: {weight} ({fit.source})")
-        log(f"Loaded {_some(list(fit.weight))}")
-        log(f"Missing, they keep random weights: {_some(fit.missing)}")
-        log(f"Unexpected, they are not used: {_some(fit.unexpected)}")
+        log(f"Loaded {_counted(list(fit.weight))}")
+        log(f"Missing, they keep random weights: {_counted(fit.missing)}")
+        log(f"Unexpected, they are not used: {_counted(fit.unexpected)}")
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Fit:
     unexpected: list[str] = field(default_factory=list)
 
 
-def fit_state(own: Mapping[str, Any], state: Mapping[str, Tensor], branch: str, file: Any) -> Fit:
+def fit_state(own: Mapping[str, Any], checkpoint: Checkpoint, branch: Branch) -> Fit:
     """Decide what of a checkpoint goes into a model.
 
     A part of the backbone (stem, encoder, decoder) may be missing as a whole, and is then trained
@@ -94,25 +95,27 @@ def fit_state(own: Mapping[str, Any], state: Mapping[str, Tensor], branch: str, 
 
     Args:
         own: State dict of the model, with parameters and not their data.
-        state: State dict of a pretraining or of a segmentation run, without ``module.``.
+        checkpoint: Of a pretraining or a segmentation run, or an exported file.
         branch: Which network of a pretraining.
-        file: Name of the checkpoint for messages.
 
     Raises:
         ValueError: See :class:`PretrainedLoader`.
     """
-    if any(key.startswith(tuple(f"{name}." for name in BRANCHES)) for key in state):
-        fit = Fit(f"{branch} of a DOS pretraining")
-        found = {BACKBONE + k: v for k, v in branch_state(state, branch, file).items()}
-    elif any(key.startswith(BACKBONE) for key in state):
-        fit = Fit("segmentation run")
-        found = dict(state)
-    else:
-        tops = sorted({key.split(".")[0] for key in state})
+    file = checkpoint.path
+    if checkpoint.kind == "segmentation run":
+        fit, found = Fit("segmentation run"), dict(checkpoint.state)
+    elif checkpoint.kind == "other":
+        tops = sorted({key.split(".")[0] for key in checkpoint.state})
         raise ValueError(
             f"weight: {file} holds no DOS model: expected keys student.backbone.*, "
-            f"teacher.backbone.* or backbone.*, its keys start with {_some(tops)}"
+            f"teacher.backbone.* or backbone.*, its keys start with {_counted(tops)}"
         )
+    else:
+        exported = checkpoint.kind == "exported"
+        ours = "a DOS" if checkpoint.kind == "DOS pretraining" else "another"
+        fit = Fit("exported backbone" if exported else f"{branch} of {ours} pretraining")
+        wanted = checkpoint.branches[0] if exported else branch
+        found = {BACKBONE + k: v for k, v in checkpoint.backbone(wanted).items()}
     names = [key for key in own if key.startswith(BACKBONE)]
     both = [key for key in names if key in found]
     parts, found_parts = ({_part(key) for key in keys} for keys in (names, found))
@@ -135,7 +138,7 @@ def fit_state(own: Mapping[str, Any], state: Mapping[str, Tensor], branch: str, 
     }
     if not both:
         faults = {"nothing of model.backbone is in it; the model has": names} | faults
-    wrong = "; ".join(f"{what}: {_some(keys)}" for what, keys in faults.items() if keys)
+    wrong = "; ".join(f"{what}: {_counted(keys)}" for what, keys in faults.items() if keys)
     if wrong or not both:
         raise ValueError(
             f"weight: {file} ({fit.source}) does not fit model.backbone: {wrong}. Type, widths, "
@@ -154,7 +157,6 @@ def _part(key: str) -> str:
     return ".".join(key.split(".")[:2])
 
 
-def _some(keys: Sequence[str], limit: int = 4) -> str:
+def _counted(keys: Sequence[str]) -> str:
     """Count and first names."""
-    more = ", ..." if len(keys) > limit else ""
-    return f"{len(keys)} ({', '.join(keys[:limit])}{more})" if keys else "none"
+    return f"{len(keys)} ({some(keys, 4)})" if keys else "none"

@@ -1,12 +1,11 @@
 """PrototypeMonitor: whether a pretraining learns, in numbers and, where it collapses, in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
 
 from dos_plugin.hooks.limits import Alarm, summary
-from dos_plugin.hooks.watch import check_share, check_whole, is_main_process, open_wandb
+from dos_plugin.hooks.watch import bare_model, check_share, check_whole, is_main_process, open_wandb
 from dos_plugin.host import HOST
 from dos_plugin.method.health import (
     assigned_mass,
@@ -22,7 +21,7 @@ from dos_plugin.method.health import (
 from dos_plugin.method.logits import Logits
 from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 from dos_plugin.models.batch import Views
-from dos_plugin.models.dos import DOS
+from dos_plugin.models.dos import DOS, Matched
 
 # Of points x prototypes held at once: the student's activations fill a GPU already.
 BLOCK_ELEMENTS = 2**21
@@ -77,8 +76,7 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         self.of_epoch: list[dict[str, float]] = []
 
     def before_train(self) -> None:
-        model = self.trainer.model
-        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        model = bare_model(self.trainer)
         if not isinstance(model, DOS):
             raise ValueError(
                 f"hooks: PrototypeMonitor needs model.type='DOS-v1m1', got {type(model).__name__}; "
@@ -101,47 +99,34 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         if due or (last_batch and not self.of_epoch):
             self.model.observer = self.observe
 
-    def observe(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        same_view: Sequence,
-        cross_view: Sequence,
-        views: Views,
-    ) -> None:
+    def observe(self, matched: Matched, views: Views) -> None:
         """Measure a batch; called by :class:`DOS` inside its forward pass."""
-        if not (len(student) and len(same_view[0][0])):
+        if not (len(matched.student) and len(matched.same_view[0].student)):
             return
         try:
-            with torch.no_grad(), torch.autocast(student.device.type, enabled=False):
-                self.values = self.measure(student, teacher, same_view, cross_view, views)
+            with torch.no_grad(), torch.autocast(matched.student.device.type, enabled=False):
+                self.values = self.measure(matched, views)
         except Exception as error:  # no memory left, say: that must not end the run
             self.trainer.logger.warning(f"PrototypeMonitor: nothing measured: {error}")
         self.last_step = self.model.step
 
-    def measure(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        same_view: Sequence,
-        cross_view: Sequence,
-        views: Views,
-    ) -> dict[str, float]:
+    def measure(self, matched: Matched, views: Views) -> dict[str, float]:
         """All numbers of a batch with at least one matched row, by their names in the log."""
+        student, teacher, same_view, cross_view = matched
         std, smallest_std = channel_std(teacher)
         values = {
             "feat_std": std,
             "feat_std_smallest": smallest_std,
             "rankme": rank_me(teacher),
-            "same_matched": sum(len(rows) for rows, _, _ in same_view) / len(student),
-            "cross_matched": sum(len(rows) for rows, _, _ in cross_view) / len(student),
+            "same_matched": sum(len(pairs.student) for pairs in same_view) / len(student),
+            "cross_matched": sum(len(pairs.student) for pairs in cross_view) / len(student),
             "visible": views.num_visible / len(views.clouds.visible),
         }
         if self.model.target == "regression":
             return values
         branch = self.model.teacher if "prototypes" in self.model.teacher else self.model.student
         prototypes = branch["prototypes"]()
-        first_view = teacher[same_view[0][1]]  # as in the first of the loss's four parts
+        first_view = teacher[same_view[0].teacher]  # as in the first of the loss's four parts
         block_size = max(1, BLOCK_ELEMENTS // len(prototypes))
         logits = Logits(first_view, prototypes, self.model.teacher_temp, block_size)
         sinkhorn, clustering = self.model.sinkhorn, self.model.target == "clustering"

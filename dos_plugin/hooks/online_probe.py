@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dos_plugin.hooks.watch import (
-    BRANCHES,
     FrozenCopy,
     check_after_loader,
     check_option,
@@ -19,6 +18,8 @@ from dos_plugin.hooks.watch import (
     open_wandb,
 )
 from dos_plugin.host import HOST
+from dos_plugin.messages import one_line
+from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.probing.compare import probe_features, progress
 from dos_plugin.probing.probe import ProbeSettings
 from dos_plugin.probing.scans import (
@@ -29,8 +30,8 @@ from dos_plugin.probing.scans import (
     count_classes,
     default_splits,
 )
-from dos_plugin.runs.checkpoint import Branch
-from dos_plugin.runs.run import Run, preserved_random
+from dos_plugin.runs.random_state import preserved_random
+from dos_plugin.runs.run import Run
 from dos_plugin.whole_file import write_whole
 
 FILE = "probe.json"
@@ -187,10 +188,9 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
             lean = dict(origin_coord=none, origin_segment=none, inverse=none)
             return [replace(scan, **lean) for scan in progress(source, f"reading, {split}")]
         except Exception as error:  # the host's data sets raise whatever they like
-            kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
             raise ValueError(
-                f"{option}={split!r} of OnlineProbe: {kind}{error}; set data_root, train_split and "
-                "val_split to labelled scans, or remove the hook"
+                f"{option}={split!r} of OnlineProbe: {one_line(error)}; set data_root, "
+                "train_split and val_split to labelled scans, or remove the hook"
             ) from error
 
     def check_saver(self) -> None:

@@ -7,12 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dos_plugin.models.backbone import Branch, build_backbone, frozen
 from dos_plugin.probing.scans import Scan, extract
-from dos_plugin.runs.checkpoint import Branch
-from dos_plugin.runs.run import build_backbone, frozen, seeded
+from dos_plugin.runs.random_state import seeded
 
 LOADERS = ("CheckpointLoader", "PretrainedLoader")
-BRANCHES: tuple[Branch, ...] = ("student", "teacher")
+
+
+def bare_model(trainer: Any) -> nn.Module:
+    """The model of a trainer, out of its DDP wrapper if there is one."""
+    model = trainer.model
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class FrozenCopy:
@@ -30,8 +35,7 @@ class FrozenCopy:
     """
 
     def __init__(self, trainer: Any, branch: Branch) -> None:
-        model = trainer.model
-        model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+        model = bare_model(trainer)
         network = getattr(model, branch, None)
         if not isinstance(network, nn.ModuleDict) or "backbone" not in network:
             raise ValueError(

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from .settings import OUT_CHANNELS
+
 
 class ProjectionHead(nn.Module):
     """MLP from backbone features to the space of the prototypes (our reading: two layers).
@@ -14,7 +16,9 @@ class ProjectionHead(nn.Module):
         out_channels: D, channels of the projection.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int = 4096, out_channels: int = 256):
+    def __init__(
+        self, in_channels: int, hidden_channels: int = 4096, out_channels: int = OUT_CHANNELS
+    ):
         super().__init__()
         self.out_channels = out_channels
         self.mlp = nn.Sequential(

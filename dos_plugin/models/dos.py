@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,33 @@ from dos_plugin.method import (
     true_positions,
     warmup_cosine,
 )
+from dos_plugin.method.settings import NUM_PROTOTYPES, TEACHER_TEMP, UP_CAST_LEVEL
 from dos_plugin.method.zipf_sinkhorn import check_temp
 from dos_plugin.models.batch import Clouds, Views, jitter_masked, read_views
+
+
+class Pairs(NamedTuple):
+    """Matched rows of student and teacher in one view of all scenes, all (M,) int64."""
+
+    student: Tensor
+    teacher: Tensor
+    scene: Tensor  # rises
+
+
+class Matched(NamedTuple):
+    """What the loss of a batch is made of.
+
+    Attributes:
+        student: (R, D) unit projections.
+        teacher: (S, D) unit projections, without gradient.
+        same_view: pairs of the first and of the second view.
+        cross_view: the same, the teacher's rows being of the other view.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    same_view: list[Pairs]
+    cross_view: list[Pairs]
 
 
 class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
@@ -67,9 +92,9 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         backbone: dict,
         backbone_out_channels: int,
         teacher_custom: dict | None = None,
-        up_cast_level: int = 2,
+        up_cast_level: int = UP_CAST_LEVEL,
         head: dict | None = None,
-        num_prototypes: int = 1024,
+        num_prototypes: int = NUM_PROTOTYPES,
         teacher_prototypes: Literal["shared", "ema"] = "shared",
         sinkhorn: dict | None = None,
         target: Literal["softmap", "clustering", "regression"] = "softmap",
@@ -77,7 +102,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         mask_jitter: float | None = None,
         student_temp: float = 0.1,
         teacher_temp_start: float = 0.04,
-        teacher_temp_base: float = 0.07,
+        teacher_temp_base: float = TEACHER_TEMP,
         teacher_temp_warmup_ratio: float = 0.05,
         momentum_base: float = 0.994,
         momentum_final: float = 1.0,
@@ -135,7 +160,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             module.load_state_dict(self.student[name].state_dict())
         self.teacher.requires_grad_(False)
         self.teacher.eval()
-        self.observer: Callable[..., None] | None = None
+        self.observer: Callable[[Matched, Views], None] | None = None
         self.step = 0
         self.set_schedules(step=0, total_steps=1)
 
@@ -193,27 +218,29 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         """
         views = read_views(batch, self.min_visible)
         if views.num_scenes:
-            student, teacher, same_view, cross_view = self._embed_and_match(views, batch)
+            matched = self._embed_and_match(views, batch)
         else:  # the other ranks wait in the collectives of the loss: take part with no point
             anchor = torch.stack([p.sum() * 0 for p in self.student.parameters()]).sum()
             student = anchor.float() + anchor.new_zeros(0, self.head_channels)
-            teacher = student.detach()
-            none = torch.zeros(0, dtype=torch.long, device=anchor.device)
-            same_view = cross_view = [(none, none, none)] * 2
+            none = Pairs(*[torch.zeros(0, dtype=torch.long, device=anchor.device)] * 3)
+            matched = Matched(student, student.detach(), [none] * 2, [none] * 2)
 
         if self.observer is not None:  # a monitor looks at this batch
-            self.observer(student.detach(), teacher, same_view, cross_view, views)
+            self.observer(matched._replace(student=matched.student.detach()), views)
+        student, teacher, same_view, cross_view = matched
         same, cross = (
-            torch.stack([self._loss(student[s], teacher[t], cloud) for s, t, cloud in pairs]).sum()
-            for pairs in (same_view, cross_view)
+            torch.stack(
+                [self._loss(student[p.student], teacher[p.teacher], p.scene) for p in view]
+            ).sum()
+            for view in (same_view, cross_view)
         )
-        matched = sum(len(s) for s, _, _ in cross_view) / max(1, len(student))
+        seen_twice = sum(len(pairs.student) for pairs in cross_view) / max(1, len(student))
         feat_std = teacher.std(dim=0, correction=0).mean() if len(teacher) else same.new_zeros(())
         return {
             "loss": 0.5 * same + 0.5 * cross,
             "same_view_loss": same.detach(),
             "cross_view_loss": cross.detach(),
-            "cross_matched": same.new_full((), matched),
+            "cross_matched": same.new_full((), seen_twice),
             "feat_std": feat_std,
         }
 
@@ -248,13 +275,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             )
         return branch["head"](feat), row_of_point
 
-    def _embed_and_match(self, views: Views, batch: dict) -> tuple[Tensor, Tensor, list, list]:
-        """Projections of student and teacher, and their matched rows.
-
-        Returns:
-            Student (R, D), teacher (S, D), then for the same view and for the other one a list
-            with an entry per view: student rows, teacher rows, index of the scene of each pair.
-        """
+    def _embed_and_match(self, views: Views, batch: dict) -> Matched:
+        """Projections of student and teacher, and their matched rows."""
         clouds, num_scenes, num_visible = views
         if self.student_input == "visible":
             seen = true_positions(clouds.visible, num_visible)
@@ -280,8 +302,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         matched = [(t, (t >= 0) & v) for t in (same_view, cross_view) for v in (first, ~first)]
         counts = torch.stack([mask for _, mask in matched]).sum(dim=1).tolist()  # waits
         rows = [true_positions(mask, count) for (_, mask), count in zip(matched, counts)]
-        pairs = [(s, t[s], cloud[s] % num_scenes) for (t, _), s in zip(matched, rows)]
-        return student, teacher, pairs[:2], pairs[2:]
+        pairs = [Pairs(s, t[s], cloud[s] % num_scenes) for (t, _), s in zip(matched, rows)]
+        return Matched(student, teacher, pairs[:2], pairs[2:])
 
     def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
         """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from dos_plugin.host import HOST
 from dos_plugin.method.matching import row_features
-from dos_plugin.models.widths import check_in_channels
+from dos_plugin.models.backbone import keep_orders
+from dos_plugin.models.inputs import check_in_channels
 
 # Children of the host's backbones on the way up; all others are the encoder.
 DECODER = ("up", "dec", "final")
@@ -69,12 +70,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
             )
         for module in self.frozen():
             module.requires_grad_(False)
-        if freeze_backbone:
-            # The backbone itself orders the input; the poolings below it order the coarser levels,
-            # shuffled in eval mode, too, whatever the backbone's own option says.
-            for module in [self.backbone, *(m for f in self.frozen() for m in f.modules())]:
-                if isinstance(getattr(module, "shuffle_orders", None), bool):
-                    module.shuffle_orders = False
+            keep_orders(self.backbone, inside=module)
         self.train()
 
     def frozen(self) -> list[nn.Module]:
@@ -96,7 +92,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
 
     def before_train(self) -> None:
         """Compare ``in_channels`` with the features that the data sets collect."""
-        check_in_channels(self.in_channels, self.trainer.cfg.data)
+        check_in_channels(self.in_channels, self.trainer.cfg)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Loss and logits of a batch.

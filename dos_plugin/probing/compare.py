@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dos_plugin.models.backbone import Branch
 from dos_plugin.probing.probe import (
     LabelledFeatures,
     ProbeSettings,
@@ -18,19 +19,18 @@ from dos_plugin.probing.probe import (
     linear_probe,
 )
 from dos_plugin.probing.scans import Scan, ScanSource, check_labels, count_classes, extract
-from dos_plugin.runs.checkpoint import Branch, branches_of, check_ours, read_checkpoint
 from dos_plugin.runs.run import Run, load_backbone, random_backbone
 
+# What can be probed: the networks in a checkpoint, and what they must beat.
 SOURCES = {
-    "dos": "DOS, student",
+    "student": "DOS, student",
     "teacher": "DOS, teacher",
     "segmentor": "segmentation run",
     "random": "random weights",
     "raw": "raw inputs",
 }
 # Those of a pretraining.
-PRETRAINING = ("dos", "teacher", "random", "raw")
-BRANCHES: dict[str, Branch] = {"dos": "student", "teacher": "teacher", "segmentor": "segmentor"}
+PRETRAINING = ("student", "teacher", "random", "raw")
 
 # Random voxels kept of a scan, which bounds the memory: every probe seed draws its own of the
 # training ones, and is scored on all of the validation ones.
@@ -128,7 +128,7 @@ def feature_function(run: Run, source: str) -> Callable[[Scan], Tensor]:
     if source == "random":
         backbone = random_backbone(run)
     else:
-        backbone = load_backbone(run, BRANCHES[source])
+        backbone = load_backbone(run, cast(Branch, source))
     return lambda scan: extract(backbone, scan)
 
 
@@ -140,10 +140,8 @@ def sources_of(run: Run) -> tuple[str, ...]:
     """
     if run.checkpoint is None:
         return ("random", "raw")
-    content = read_checkpoint(run.checkpoint)
-    check_ours(content, run.checkpoint)
-    branches = branches_of(content)
-    return (*(source for source, branch in BRANCHES.items() if branch in branches), "random", "raw")
+    run.trained.check_ours()
+    return (*run.trained.branches, "random", "raw")
 
 
 def progress(items: Iterable[Any], what: str) -> Iterable[Any]:

@@ -20,9 +20,10 @@ from dos_plugin.method.health import (
     own_mass,
 )
 from dos_plugin.method.logits import Logits
+from dos_plugin.method.settings import TEACHER_TEMP, UP_CAST_LEVEL
+from dos_plugin.models.backbone import frozen, load_strictly
 from dos_plugin.probing.scans import Scan, extract
-from dos_plugin.runs.checkpoint import branch_state, read_state
-from dos_plugin.runs.run import Run, frozen, load_backbone, load_strictly
+from dos_plugin.runs.run import Run, load_backbone
 
 
 @dataclass
@@ -94,21 +95,21 @@ def load_projector(run: Run) -> Projector | None:
         FileNotFoundError: if the run has no checkpoint.
         ValueError: if the checkpoint does not fit the config.
     """
-    state = read_state(run.checkpoint)
+    state = run.trained.state
     model: Mapping[str, Any] = run.config.model
     weight = state.get("teacher.prototypes.weight", state.get("student.prototypes.weight"))
     if weight is None:
         return None
     head = ProjectionHead(model["backbone_out_channels"], **(model.get("head") or {}))
-    load_strictly(head, branch_state(state, "teacher", run.checkpoint, "head"), "teacher.head")
+    load_strictly(head, run.trained.part("teacher", "head"), "teacher.head")
     sinkhorn = {k: v for k, v in (model.get("sinkhorn") or {}).items() if k != "type"}
     return Projector(
         backbone=load_backbone(run, "teacher"),
         head=frozen(head),
         prototypes=nn.functional.normalize(weight.float(), dim=1),
         sinkhorn=ZipfSinkhorn(**sinkhorn),
-        temp=float(model.get("teacher_temp_base", 0.07)),
-        up_cast_level=int(model.get("up_cast_level", 2)),
+        temp=float(model.get("teacher_temp_base", TEACHER_TEMP)),
+        up_cast_level=int(model.get("up_cast_level", UP_CAST_LEVEL)),
     )
 
 

@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dos_plugin.host import active_host
 from dos_plugin.method.matching import row_features
-from dos_plugin.runs.run import Run, active_host, seeded
+from dos_plugin.models.inputs import datasets, feature_keys, flat_steps, grid_size
+from dos_plugin.runs.random_state import seeded
+from dos_plugin.runs.run import Run
 
 # Transforms of a pretraining config that have no place in front of a frozen backbone: those that
 # draw random numbers and those that only arrange what the pretraining model wants.
@@ -77,15 +80,10 @@ def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
     Raises:
         ValueError: if there is no GridSample.
     """
-    flat: list[dict] = []
-    for step in transform:
-        flat += [dict(sub) for sub in step["view_transform"]] if "view_transform" in step else []
-        if "view_transform" not in step:
-            flat.append(dict(step))
     whole = dict(type="Copy", keys_dict=dict(coord="origin_coord", segment="origin_segment"))
     flat = [
         step
-        for step in flat
+        for step in flat_steps(transform)
         if step["type"] not in LEFT_OUT
         and not step["type"].startswith(LEFT_OUT_PREFIXES)
         and step != whole  # the result of an earlier call is taken, too
@@ -100,27 +98,13 @@ def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
     return [*kept[:first], whole, *kept[first:]]
 
 
-def feature_keys(transform: Sequence[Mapping]) -> tuple[str, ...]:
-    """Names of the input features, from Collect: ``view1_strength`` is ``strength``.
-
-    Raises:
-        ValueError: if no Collect has ``view1_feat_keys`` or ``feat_keys``.
-    """
-    for step in reversed(list(transform)):
-        keys = step.get("view1_feat_keys") or step.get("feat_keys")
-        if step.get("type") == "Collect" and keys:
-            return tuple(key.removeprefix("view1_") for key in keys)
-    raise ValueError("data.train.transform: no Collect with view1_feat_keys, the input features")
-
-
 def dataset_config(config: Mapping[str, Any], data_root: str | Path | None = None) -> dict:
     """``data.train`` of a config; of several data sets that of the given root, else the first.
 
     Raises:
         ValueError: if there is none, or it has no transform.
     """
-    data = (config.get("data") or {}).get("train") or {}
-    parts = list(data.get("datasets") or [data])
+    parts = [dataset.config for dataset in datasets(config, ("train",))] or [{}]
     same = [part for part in parts if data_root and str(part.get("data_root")) == str(data_root)]
     found = dict((same or parts)[0])
     if "transform" not in found:
@@ -180,8 +164,7 @@ class ScanSource:
         if limit is not None and limit < len(self.dataset.data_list):
             pick = np.linspace(0, len(self.dataset.data_list) - 1, limit).round().astype(int)
             self.dataset.data_list = [self.dataset.data_list[index] for index in pick]
-        grid = next(t for t in reversed(config["transform"]) if t["type"] == "GridSample")
-        self.grid_size = float(grid["grid_size"])
+        self.grid_size = grid_size(config["transform"])
 
     def __len__(self) -> int:
         return len(self.dataset.data_list)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dos_plugin.drawing.render import FALLBACK_PALETTE, Palette
 from dos_plugin.method import ZipfSinkhorn
 from dos_plugin.method.health import effective_number
+from dos_plugin.method.settings import NUM_PROTOTYPES, OUT_CHANNELS
 from dos_plugin.probing.prototypes import Usage
+from dos_plugin.probing.scans import dataset_config
 from dos_plugin.runs.record import Record
 from dos_plugin.runs.scalars import Curve
+from dos_plugin.scenes.classes import CLASS_NAMES, PALETTE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # needs matplotlib
     from dos_plugin.drawing.charts import Panel
 
 PROBES = {"probe/linear_mIoU": "linear probe, mIoU", "probe/knn_mIoU": "kNN probe, mIoU"}
 SCORES = {"val/mIoU": "mIoU", "val/mAcc": "mean accuracy", "val/allAcc": "accuracy"}
 
-# Defaults of the method that a config may leave out.
-NUM_PROTOTYPES, OUT_CHANNELS = 1024, 256
-
 
 def draw_charts(record: Record, usage: Usage | None, folder: Path) -> dict[str, Path]:
-    """Charts by name; those that the run has nothing for are left out."""
+    """Charts by name; those that the run has nothing for are left out.
+
+    Raises:
+        ModuleNotFoundError: without matplotlib.
+    """
     from dos_plugin.drawing import charts
 
     curves = record.curves
@@ -120,10 +125,13 @@ def effective_of_prior(record: Record) -> float | None:
 
 def _transforms(record: Record) -> list[Mapping[str, Any]]:
     """The steps of the training transform that mask."""
-    from dos_plugin.probing.scans import dataset_config
-
     try:
         steps = dataset_config(record.config or {})["transform"]
     except ValueError:
         return []
     return [step for step in steps if "mask_ratio" in step]
+
+
+def scan_palette(names: Sequence[str]) -> Palette:
+    """Colours of classes: those of the synthetic streets for their classes, else a default."""
+    return PALETTE if tuple(names) == tuple(CLASS_NAMES) else FALLBACK_PALETTE

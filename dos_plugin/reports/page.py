@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from dos_plugin import __version__
-from dos_plugin.hooks.limits import LIMITS, Alarm
+from dos_plugin.drawing.pictures import Picture
 from dos_plugin.probing.compare import SOURCES
 from dos_plugin.probing.prototypes import Usage
 from dos_plugin.probing.scans import Scan
-from dos_plugin.reports.figures import num_prototypes, out_channels, probe_curves, score_curves
-from dos_plugin.reports.verdict import Evidence, Gain, Verdict
+from dos_plugin.reports.evidence import Facts, mean_of_end
+from dos_plugin.reports.figures import probe_curves, scan_palette
 from dos_plugin.runs.config import plain
 from dos_plugin.runs.record import Missing, Record, config_text
 
@@ -44,86 +44,33 @@ HOOKS = (
 
 
 @dataclass
-class Facts:
-    """What a report says beyond what it can read from the run itself.
+class Drawn:
+    """What was measured and drawn of a run for its report.
 
     Attributes:
-        probe: result of :func:`dos_plugin.probing.compare.probe_run`, None without labels.
-        probe_settings: settings and scans of the probe, as plain values.
-        commands: commands that made the run, one a line.
-        seconds: wall-clock seconds by phase.
-        peak_memory_mb: largest memory of all processes together, MiB.
-        verdict: set by the report.
+        names: class names.
+        scan: the scan that the pictures show, None without pictures.
+        usage: use of the prototypes, None where there are none.
+        pictures: of the scan.
+        charts: files by name.
     """
 
-    probe: dict[str, Any] | None = None
-    probe_settings: dict[str, Any] = field(default_factory=dict)
-    commands: Sequence[str] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_memory_mb: float | None = None
-    verdict: Verdict | None = None
+    names: Sequence[str] = ()
+    scan: Scan | None = None
+    usage: Usage | None = None
+    pictures: Sequence[Picture] = ()
+    charts: Mapping[str, Path] = field(default_factory=dict)
 
 
-def write_page(
-    record: Record,
-    facts: Facts,
-    usage: Usage | None,
-    names: Sequence[str],
-    scan: Scan | None,
-    pictures: Sequence[Any],
-    charts: dict[str, Path],
-    folder: Path,
-) -> Path:
+def write_page(record: Record, facts: Facts, drawn: Drawn, folder: Path) -> Path:
     """Write ``report.json`` and ``report.html`` into a folder; returns the path of the latter."""
     epochs = _epoch_pictures(record)
     _name_hooks(record, bool(epochs))
-    content = _content(record, facts, usage)
+    content = _content(record, facts, drawn.usage)
     (folder / "report.json").write_text(json.dumps(content, indent=1) + "\n")
-    html = _render(content, record, names, scan, pictures, charts, epochs)
+    html = _render(content, record, drawn, epochs)
     (folder / "report.html").write_text(html, encoding="utf-8")
     return folder / "report.html"
-
-
-def evidence_of(record: Record, facts: Facts, usage: Usage | None) -> Evidence:
-    """What a run's verdict rests on.
-
-    Monitors are the last logged values, where there is a limit the better of the last two; without
-    ``PrototypeMonitor`` they are ``feat_std`` of the last batches, and what was measured of the
-    checkpoint here.
-    """
-    curves = record.curves
-    last = {}
-    for tag, curve in curves.items():
-        if tag.startswith("monitor/"):
-            name = tag.removeprefix("monitor/")
-            last[name] = _lasting(name, curve.value)
-    if record.kind == "DOS pretraining":
-        if usage is not None:
-            figures = usage.figures()
-            scale = float(len(usage.feat_std)) ** 0.5
-            last.setdefault("prior_kl", figures["kl_to_prior"])
-            last.setdefault("effective_prototypes", figures["effective_prototypes"])
-            last.setdefault("feat_std", figures["feature_std"] * scale)
-        elif "train_batch/feat_std" in curves:
-            mean = float(_end(curves["train_batch/feat_std"].value))
-            last.setdefault("feat_std", mean * out_channels(record) ** 0.5)
-        for name in ("dead", "duplicate"):
-            if f"{name}_prototypes" in last:
-                last[f"{name}_share"] = last[f"{name}_prototypes"] / num_prototypes(record)
-    loss = curves.get("train_batch/loss")
-    config = record.config or {}
-    if ((config.get("model") or {}).get("sinkhorn") or {}).get("num_iters") == 0:
-        last.pop("prior_kl", None)  # nothing asks for the prior then
-    hooks = [hook for hook in config.get("hooks") or () if hook.get("type") == "PrototypeMonitor"]
-    return Evidence(
-        kind=record.kind,
-        loss=float(loss.value[-1]) if loss is not None else None,
-        monitors=last,
-        gain=_gain(record, facts),
-        epochs_done=record.epochs_done,
-        epochs=record.epochs,
-        limits=Alarm(hooks[0].get("limits") if hooks else None).limits,
-    )
 
 
 def versions() -> dict[str, str]:
@@ -135,45 +82,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _gain(record: Record, facts: Facts) -> Gain | None:
-    """The probe made for this report, else that of the run; of a segmentation its validations."""
-    probe = facts.probe or {}
-    if "dos" in probe and "random" in probe:
-        dos, random = probe["dos"], probe["random"]
-        several = len(dos["miou_seeds"]) > 1
-        spread = math.hypot(dos["miou_std"], random["miou_std"]) if several else None
-        what = "mIoU of a linear probe on the frozen features"
-        return Gain(what, random["miou"], dos["miou"], "random weights", spread)
-    if record.kind == "segmentation run":
-        curve = score_curves(record).get("val/mIoU")
-        if curve is None or len(curve.step) < 2:
-            return None
-        first = f"the first one, epoch {curve.step[0]}"
-        best = float(curve.value.max())
-        return Gain("mIoU of the best validation", float(curve.value[0]), best, first)
-    for tag, curve in probe_curves(record).items():
-        if len(curve.step) > 1 and curve.step[0] == 0:
-            kind = "linear" if "linear" in tag else "kNN"
-            what = f"mIoU of the run's own {kind} probe, epoch {curve.step[-1]}"
-            before, after = float(curve.value[0]), float(curve.value[-1])
-            return Gain(what, before, after, "before training")
-    return None
-
-
-def _lasting(name: str, value: np.ndarray) -> float:
-    """The last value; of those with a limit the better of the last two, as one batch may be odd."""
-    limit = LIMITS.get(name.replace("_prototypes", "_share"))
-    if limit is None or np.isnan(value[-1]):
-        return float(value[-1])
-    best = np.nanmax if limit.side == "below" else np.nanmin
-    return float(best(value[-2:]))
-
-
-def _end(value: np.ndarray) -> float:
-    """Mean of the last fortieth."""
-    return float(value[-max(1, len(value) // 40) :].mean())
 
 
 def _content(record: Record, facts: Facts, usage: Usage | None) -> dict[str, Any]:
@@ -217,7 +125,7 @@ def _content(record: Record, facts: Facts, usage: Usage | None) -> dict[str, Any
         content["training"] = {
             "steps": int(loss.step[-1]),
             "loss_first": float(loss.value[0]),
-            "loss_last": _end(loss.value),
+            "loss_last": mean_of_end(loss.value),
         }
     return _json(content)
 
@@ -272,15 +180,7 @@ def _name_hooks(record: Record, pictures: bool) -> None:
             record.missing.append(Missing(what, "not recorded", shows, remedy, optional=True))
 
 
-def _render(
-    content: dict[str, Any],
-    record: Record,
-    names: Sequence[str],
-    scan: Scan | None,
-    pictures: Sequence[Any],
-    charts: dict[str, Path],
-    epochs: dict[str, Path],
-) -> str:
+def _render(content: dict[str, Any], record: Record, drawn: Drawn, epochs: dict[str, Path]) -> str:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -289,11 +189,11 @@ def _render(
         report=content,
         heading=HEADINGS.get(record.kind, f"Report of a run of {record.model.get('type', '?')}"),
         sources=SOURCES,
-        pictures=[picture._asdict() for picture in pictures],
-        charts=charts,
+        pictures=[picture._asdict() for picture in drawn.pictures],
+        charts=drawn.charts,
         epochs=epochs,
-        legend=_legend(scan, names) if scan is not None and pictures else [],
-        scan=scan,
+        legend=_legend(drawn.scan, drawn.names) if drawn.scan and drawn.pictures else [],
+        scan=drawn.scan,
         inline=_inline,
         validation=log_best(record),
         config_text=config_text(record),
@@ -313,8 +213,6 @@ def log_best(record: Record) -> dict[str, Any] | None:
 
 def _legend(scan: Scan, names: Sequence[str]) -> list[tuple[str, str]]:
     """Name and colour of the classes of a scan."""
-    from dos_plugin.drawing.pictures import scan_palette
-
     palette = scan_palette(names)
     classes = [int(k) for k in np.unique(scan.origin_segment) if k >= 0]
     return [

@@ -10,19 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from dos_plugin.probing.compare import (
-    feature_function,
-    probe_run,
-    raw_inputs,
-    sources_of,
-)
+from dos_plugin.drawing.pictures import Picture, draw_components, draw_labels, draw_prototypes
+from dos_plugin.probing.compare import feature_function, probe_run, raw_inputs, sources_of
 from dos_plugin.probing.probe import ProbeSettings
 from dos_plugin.probing.prototypes import Projector, Usage, load_projector, measure_usage
 from dos_plugin.probing.scans import Scan, ScanSource
-from dos_plugin.reports.figures import draw_charts
-from dos_plugin.reports.page import Facts, evidence_of, write_page
+from dos_plugin.reports.evidence import Facts, evidence_of
+from dos_plugin.reports.figures import draw_charts, scan_palette
+from dos_plugin.reports.page import Drawn, write_page
 from dos_plugin.reports.verdict import judge
 from dos_plugin.runs.record import Record
 from dos_plugin.runs.run import Run
@@ -33,7 +29,7 @@ USAGE_SCANS = 8
 
 # What is drawn by principal components: title, and what to look for, by source.
 FEATURES = {
-    "dos": (
+    "student": (
         "DOS features",
         "First three principal components of the student's frozen features as red, green and "
         "blue. Points of one kind should share a colour wherever they stand: look for ground, "
@@ -82,18 +78,16 @@ def write_report(
     started = time.perf_counter()
     folder = folder or record.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    usage, pictures = None, []
-    scan = picture or (scans[0] if scans else None)
-    if scan is not None and record.run is not None:
-        some = list(scans[:USAGE_SCANS]) or [scan]
-        projector, usage = _usage(record, record.run, some)
-        pictures = _draw_pictures(record, record.run, scan, some, projector, usage, names, folder)
-    charts: dict[str, Path] = {}
+    drawn = Drawn(names, picture or (scans[0] if scans else None))
+    if drawn.scan is not None and record.run is not None:
+        some = list(scans[:USAGE_SCANS]) or [drawn.scan]
+        projector, drawn.usage = _usage(record, record.run, some)
+        drawn.pictures = _draw_pictures(record, record.run, drawn, some, projector, folder)
     with record.attempt("charts", "all curves", "pip install matplotlib."):
-        charts = draw_charts(record, usage, folder)
+        drawn.charts = draw_charts(record, drawn.usage, folder)
     facts.seconds["report"] = time.perf_counter() - started
-    facts.verdict = judge(evidence_of(record, facts, usage))
-    return write_page(record, facts, usage, names, scan, pictures, charts, folder)
+    facts.verdict = judge(evidence_of(record, facts, drawn.usage))
+    return write_page(record, facts, drawn, folder)
 
 
 def probe_into(
@@ -136,19 +130,18 @@ def _usage(
 def _draw_pictures(
     record: Record,
     run: Run,
-    scan: Scan,
+    drawn: Drawn,
     scans: Sequence[Scan],
     projector: Projector | None,
-    usage: Usage | None,
-    names: Sequence[str],
     folder: Path,
-) -> list[Any]:
+) -> list[Picture]:
     """Pictures of a scan; what cannot be drawn is added to what is missing."""
-    from dos_plugin.drawing import pictures
-
-    found: list[Any] = []
+    scan = drawn.scan
+    if scan is None:
+        return []
+    found: list[Picture | None] = []
     with record.attempt("pictures", "the scan by class", "pip install pillow."):
-        found.append(pictures.draw_labels(scan, pictures.scan_palette(names), folder))
+        found.append(draw_labels(scan, scan_palette(drawn.names), folder))
     remedy = "Is it the checkpoint of this config, and is its model known here?"
     available: tuple[str, ...] = ("random",)
     with record.attempt("features", "the scan coloured by its features", remedy):
@@ -159,9 +152,8 @@ def _draw_pictures(
         with record.attempt(title, "the scan coloured by its features", remedy):
             features = feature_function(run, source)
             name = "pca-random" if source == "random" else "pca"
-            drawn = pictures.draw_components(scan, scans, features, folder, name, title, caption)
-            found.append(drawn)
-    if projector is not None and usage is not None:
+            found.append(draw_components(scan, scans, features, folder, name, title, caption))
+    if projector is not None and drawn.usage is not None:
         with record.attempt("Strongest prototype", "the scan by prototype", ""):
-            found.append(pictures.draw_prototypes(scan, projector, usage, folder))
+            found.append(draw_prototypes(scan, projector, drawn.usage, folder))
     return [picture for picture in found if picture is not None]

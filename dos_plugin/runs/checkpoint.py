@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 
 from dos_plugin.messages import some
+from dos_plugin.models.backbone import BRANCHES, Branch
 
-Branch = Literal["student", "teacher", "segmentor"]
 Kind = Literal["DOS pretraining", "other pretraining", "segmentation run", "exported", "other"]
 
 # The key of an exported file under which it says what it is, see dos_plugin.commands.export.
@@ -64,122 +65,141 @@ def load_file(path: str | Path) -> Any:
         ) from error
 
 
-def read_checkpoint(checkpoint: str | Path | None) -> Mapping[str, Any]:
-    """Everything in a checkpoint that has a ``state_dict``; errors as :func:`read_state`."""
-    if checkpoint is None or not Path(checkpoint).is_file():
-        raise FileNotFoundError(
-            f"{checkpoint or 'model/model_last.pth'}: no checkpoint there, has the run finished "
-            "its first epoch?"
-        )
-    content = load_file(checkpoint)
-    state = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise ValueError(
-            f"{checkpoint}: holds no 'state_dict', expected a checkpoint of the host's trainer"
-        )
-    return content
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of the host's trainer, or an exported file, without optimizer states.
+
+    Attributes:
+        path: the file.
+        kind: what was trained.
+        epoch: finished epochs; None if the file does not say.
+        state: the ``state_dict`` without DDP's prefix ``module.``.
+        resumable: it has an optimizer state, so that training can go on.
+        exported: what an exported file says about itself, else empty; see
+            :mod:`dos_plugin.commands.export`.
+        constructor: of torch-pointcloud's model, in files exported for it, else empty.
+        kwargs: of that constructor.
+    """
+
+    path: Path
+    kind: Kind
+    epoch: int | None
+    state: dict[str, Tensor]
+    resumable: bool
+    exported: Mapping[str, Any]
+    constructor: str = ""
+    kwargs: Mapping[str, Any] | None = None
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Networks whose backbone it holds: of a pretraining, a segmentor, or neither."""
+        if self.kind == "exported":
+            return (self.exported["branch"],)
+        if self.kind == "segmentation run":
+            return ("segmentor",)
+        return tuple(name for name in BRANCHES if below(self.state, f"{name}.backbone."))
+
+    def check_ours(self) -> None:
+        """Refuse a checkpoint of something else.
+
+        Raises:
+            ValueError: if it is no DOS pretraining, segmentation run or exported file.
+        """
+        if self.kind.startswith("other"):
+            raise ValueError(
+                f"{self.path}: holds no DOS model, its keys start with {some(starts(self.state))}; "
+                "expected a DOS pretraining, a segmentation run or a file of dos-plugin export"
+            )
+
+    def backbone(self, branch: Branch) -> dict[str, Tensor]:
+        """State dict of a backbone by the host's names, without a prefix.
+
+        Raises:
+            ValueError: if the checkpoint does not hold it; lists what it holds.
+        """
+        there = self.branches
+        if branch not in there and there:
+            raise ValueError(
+                f"{self.path}: holds no {branch!r} backbone ({self.kind}), it has: "
+                f"{', '.join(there)}"
+            )
+        if self.kind == "exported":
+            names = self.exported.get("host_names")
+            if names is not None:
+                return {names[key]: value for key, value in self.state.items()}
+        elif branch not in there or branch != "segmentor":
+            return self.part("student" if branch == "segmentor" else branch, "backbone")
+        return below(self.state, "backbone.")
+
+    def part(self, branch: Branch, part: str) -> dict[str, Tensor]:
+        """State dict of a part of a pretraining's network, as ``backbone`` or ``head``.
+
+        Raises:
+            ValueError: if the checkpoint does not hold it; lists what it holds.
+        """
+        found = below(self.state, f"{branch}.{part}.")
+        if not found:
+            raise ValueError(
+                f"{self.path}: holds no '{branch}.{part}.*', its keys start with "
+                f"{some(starts(self.state))}"
+            )
+        return found
 
 
-def read_state(checkpoint: str | Path | None) -> dict[str, Tensor]:
-    """The ``state_dict`` of a checkpoint, without DDP's ``module.`` prefix.
+def read_checkpoint(path: str | Path | None) -> Checkpoint:
+    """Read a checkpoint.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or is no checkpoint of the host.
     """
-    return without_module(read_checkpoint(checkpoint)["state_dict"])
+    if path is None or not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path or 'model/model_last.pth'}: no checkpoint there, has the run finished its "
+            "first epoch?"
+        )
+    content = load_file(path)
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f"{path}: holds no 'state_dict', expected a checkpoint of the host's trainer"
+        )
+    return checkpoint_of(content, path)
 
 
-def read_epoch(checkpoint: str | Path) -> int:
-    """Finished epochs of a checkpoint; errors as :func:`read_state`."""
-    return int(read_checkpoint(checkpoint).get("epoch") or 0)
+def checkpoint_of(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    """The checkpoint in the content of a torch file with a ``state_dict``."""
+    exported = content.get(META)
+    exported = exported if isinstance(exported, Mapping) else {}
+    state = {key.removeprefix("module."): value for key, value in content["state_dict"].items()}
+    epoch = content.get("epoch", exported.get("epoch"))
+    return Checkpoint(
+        path=Path(path),
+        kind="exported" if exported else kind_of(state),
+        epoch=None if epoch is None else int(epoch),
+        state=state,
+        resumable="optimizer" in content,
+        exported=exported,
+        constructor=content.get("constructor", ""),
+        kwargs=content.get("kwargs"),
+    )
 
 
-def without_module(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without the prefix ``module.`` that DDP puts in front."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def kind_of(content: Mapping[str, Any]) -> Kind:
-    """What a checkpoint holds, by its keys."""
-    if isinstance(content.get(META), Mapping):
-        return "exported"
-    keys = without_module(content["state_dict"])
-    if any(key.startswith(("student.backbone.", "teacher.backbone.")) for key in keys):
-        ours = any(key.startswith("student.head.mlp.") for key in keys)
+def kind_of(state: Mapping[str, Tensor]) -> Kind:
+    """What was trained, by the names in a state dict without DDP's prefix."""
+    if any(key.startswith(("student.backbone.", "teacher.backbone.")) for key in state):
+        ours = any(key.startswith("student.head.mlp.") for key in state)
         return "DOS pretraining" if ours else "other pretraining"
-    if any(key.startswith("backbone.") for key in keys):
+    if any(key.startswith("backbone.") for key in state):
         return "segmentation run"
     return "other"
 
 
-def branches_of(content: Mapping[str, Any]) -> tuple[Branch, ...]:
-    """Networks whose backbone a checkpoint holds: of a pretraining, a segmentor, or neither."""
-    kind = kind_of(content)
-    if kind == "exported":
-        return (content[META]["branch"],)
-    if kind == "segmentation run":
-        return ("segmentor",)
-    keys = without_module(content["state_dict"])
-    names: tuple[Branch, ...] = ("student", "teacher")
-    return tuple(name for name in names if any(k.startswith(f"{name}.backbone.") for k in keys))
+def starts(state: Mapping[str, Tensor]) -> list[str]:
+    """The first two words of the names in a state dict."""
+    return sorted({".".join(key.split(".")[:2]) for key in state})
 
 
-def check_ours(content: Mapping[str, Any], source: Any) -> None:
-    """Refuse a checkpoint of something else.
-
-    Raises:
-        ValueError: if it is no DOS pretraining, segmentation run or exported file.
-    """
-    kind = kind_of(content)
-    if kind.startswith("other"):
-        seen = sorted({".".join(k.split(".")[:2]) for k in without_module(content["state_dict"])})
-        raise ValueError(
-            f"{source}: holds no DOS model, its keys start with {some(seen)}; expected a DOS "
-            "pretraining, a segmentation run or a file of dos-plugin export"
-        )
-
-
-def backbone_state(content: Mapping[str, Any], branch: Branch, source: Any) -> dict[str, Tensor]:
-    """State dict of a backbone by the host's names, without a prefix.
-
-    Args:
-        content: a checkpoint of a pretraining or of a segmentation run, or an exported file.
-        branch: whose backbone.
-        source: name of the file, for messages.
-
-    Raises:
-        ValueError: if the checkpoint does not hold it; lists what it holds.
-    """
-    state = without_module(content["state_dict"])
-    there = branches_of(content)
-    if branch not in there and there:
-        raise ValueError(
-            f"{source}: holds no {branch!r} backbone ({kind_of(content)}), it has: "
-            f"{', '.join(there)}"
-        )
-    if kind_of(content) != "exported":
-        if branch == "segmentor" and there:
-            return _below(state, "backbone.")
-        return branch_state(state, "student" if branch == "segmentor" else branch, source)
-    names = content[META].get("host_names")
-    if names is None:
-        return _below(state, "backbone.")
-    return {names[key]: value for key, value in state.items()}
-
-
-def branch_state(
-    state: Mapping[str, Tensor], branch: str, source: Any, part: str = "backbone"
-) -> dict[str, Tensor]:
-    """The entries below ``<branch>.<part>.``, or a ValueError that lists what there is."""
-    found = _below(state, f"{branch}.{part}.")
-    if not found:
-        seen = sorted({".".join(key.split(".")[:2]) for key in state})
-        raise ValueError(
-            f"{source}: holds no '{branch}.{part}.*', its keys start with {some(seen)}"
-        )
-    return found
-
-
-def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names start with a prefix, without it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -11,18 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dos_plugin.host import active_host
 from dos_plugin.messages import one_line
-from dos_plugin.runs.checkpoint import META, kind_of, read_checkpoint
+from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 from dos_plugin.runs.config import plain, read_literals
 from dos_plugin.runs.log import TrainLog, read_train_log
-from dos_plugin.runs.run import Run, active_host, open_run
+from dos_plugin.runs.run import OF_A_TRAINING, Run, open_run
 from dos_plugin.runs.scalars import Curve, joined, read_events
 
 # A run whose log was silent for so many seconds is not running any more.
 SILENCE = 900.0
-
-# Files that make a folder that of a run.
-OF_A_RUN = ("config.py", "train.log", "model/*.pth", "events.out.tfevents.*", "probe.json")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class Record:
         config: the run's config (the active host's Config where there is one), or None.
         config_path: where the config was read, or should be.
         checkpoint: the newest checkpoint that can be read, or None.
-        kind: what was trained, see :func:`dos_plugin.runs.checkpoint.kind_of`; ``"unknown"``.
+        content: what is in it.
+        kind: what was trained, see :data:`dos_plugin.runs.checkpoint.Kind`; ``"unknown"``.
         checkpoint_epoch: finished epochs in the checkpoint.
         log: the run's log, empty if it is missing.
         log_age: seconds since the log was last written to; None without a log.
@@ -73,6 +72,7 @@ class Record:
     config: Any | None = None
     config_path: Path = Path("config.py")
     checkpoint: Path | None = None
+    content: Checkpoint | None = None
     kind: str = "unknown"
     checkpoint_epoch: int = 0
     log: TrainLog = field(default_factory=TrainLog)
@@ -86,7 +86,7 @@ class Record:
         """The run for those who need a config, None if there is none."""
         if self.config is None:
             return None
-        return Run(self.config, self.config_path, self.checkpoint)
+        return Run(self.config, self.config_path, self.checkpoint, self.content)
 
     @property
     def epochs(self) -> int:
@@ -159,7 +159,7 @@ def read_record(path: str | Path, config: str | Path | None = None) -> Record:
             raise ValueError(f"{path}: got a config, expected the folder of a run or a checkpoint")
         folder = path.parent.parent if path.parent.name == "model" else path.parent
         record = Record(folder, run.config, run.config_path, run.checkpoint)
-        _take(record, path)
+        _take(record, run.trained)
         if record.kind != "exported":
             _read_log(record)
     if record.log.cut and record.state not in ("running", "finished"):
@@ -192,9 +192,10 @@ def kind_by_config(model: Mapping[str, Any]) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    if any(next(folder.glob(pattern), None) for pattern in OF_A_RUN):
+    if any(next(folder.glob(pattern), None) for pattern in OF_A_TRAINING):
         return
-    below = sorted({path.parent for name in OF_A_RUN[:2] for path in folder.glob(f"*/{name}")})
+    names = ("config.py", "train.log")
+    below = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
     hint = f"; runs lie in {', '.join(map(str, below[:5]))}" if below else ""
     raise FileNotFoundError(
         f"{folder}: nothing of a run there, expected config.py, train.log, model/*.pth or event "
@@ -273,7 +274,7 @@ def _read_checkpoint(record: Record) -> None:
     for path in [*(path for path in named if path.is_file()), *kept]:
         remedy = "Copy it again from where it was made, or resume the run."
         with record.attempt(f"model/{path.name}", shows, remedy):
-            _take(record, path)
+            _take(record, read_checkpoint(path))
             return
     if not named[0].is_file():
         problem = "no checkpoint there"
@@ -281,12 +282,10 @@ def _read_checkpoint(record: Record) -> None:
         record.missing.append(Missing("model/model_last.pth", problem, shows, remedy))
 
 
-def _take(record: Record, path: Path) -> None:
-    content = read_checkpoint(path)
-    record.kind = kind_of(content)
-    record.checkpoint = path
-    if META not in content:
-        record.checkpoint_epoch = int(content.get("epoch") or 0)
+def _take(record: Record, content: Checkpoint) -> None:
+    record.checkpoint, record.content, record.kind = content.path, content, content.kind
+    if not content.exported:
+        record.checkpoint_epoch = content.epoch or 0
 
 
 def _read_curves(record: Record) -> None:

@@ -6,28 +6,35 @@ A file of ``dos-plugin export`` stands for a run, too.
 
 from __future__ import annotations
 
-import importlib.util
-import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dos_plugin.messages import some
-from dos_plugin.runs.checkpoint import (
-    META,
+from dos_plugin.host import active_host
+from dos_plugin.models.backbone import (
     Branch,
-    backbone_state,
-    read_checkpoint,
+    build_backbone,
+    frozen,
+    keep_orders,
+    load_strictly,
+    runnable,
 )
+from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 from dos_plugin.runs.config import config_beside
+from dos_plugin.runs.random_state import seeded
+
+# What a training leaves in its folder; the report comes from the command of that name.
+OF_A_TRAINING = (
+    *("config.py", "train.log", "model", "events.out.tfevents.*"),
+    *("probe.json", "features", "features.gif"),
+)
+OF_A_RUN = (*OF_A_TRAINING, "report")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """A run on disk, or an exported file, which carries what matters of its run's config.
 
@@ -35,11 +42,13 @@ class Run:
         config: the run's config (the active host's Config).
         config_path: where it was read.
         checkpoint: model file, None if the run has none yet.
+        content: what is in that file, once it was read.
     """
 
     config: Any
     config_path: Path
     checkpoint: Path | None
+    content: Checkpoint | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -51,12 +60,12 @@ class Run:
         """Seed of the run, 0 if its config has none."""
         return int(self.config.get("seed") or 0)
 
-
-def active_host() -> Any:
-    """What the seam offers of the active host, which is imported now and not before."""
-    from dos_plugin.host import HOST
-
-    return HOST
+    @property
+    def trained(self) -> Checkpoint:
+        """What is in the checkpoint; errors as :func:`read_checkpoint`."""
+        if self.content is None:
+            self.content = read_checkpoint(self.checkpoint)
+        return self.content
 
 
 def open_run(path: str | Path, config: str | Path | None = None) -> Run:
@@ -75,12 +84,14 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such run folder, checkpoint or config file")
     checkpoint: Path | None = None
+    content: Checkpoint | None = None
     if path.suffix == ".py":
         found = path
     elif path.is_file():
-        meta = read_checkpoint(path).get(META)
-        if config is None and isinstance(meta, Mapping):
-            return Run(active_host().Config(dict(meta["config"])), path, path)
+        content = read_checkpoint(path)
+        if config is None and content.exported:
+            values = active_host().Config(dict(content.exported["config"]))
+            return Run(values, path, path, content)
         found, checkpoint = config_beside(path) or path.parent.parent / "config.py", path
     else:
         found, checkpoint = path / "config.py", path / "model" / "model_last.pth"
@@ -92,7 +103,7 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
         )
     if checkpoint is not None and not checkpoint.is_file():
         checkpoint = None
-    return Run(active_host().Config.fromfile(str(found)), found, checkpoint)
+    return Run(active_host().Config.fromfile(str(found)), found, checkpoint, content)
 
 
 def load_backbone(run: Run, branch: Branch = "student") -> nn.Module:
@@ -106,7 +117,7 @@ def load_backbone(run: Run, branch: Branch = "student") -> nn.Module:
         FileNotFoundError: if the run has no checkpoint.
         ValueError: if the checkpoint does not fit the backbone of the config.
     """
-    state = backbone_state(read_checkpoint(run.checkpoint), branch, run.checkpoint)
+    state = run.trained.backbone(branch)
     backbone = build_backbone(run.config, branch)
     load_strictly(backbone, state, f"{run.checkpoint} ({branch}.backbone)")
     return frozen(_placed(backbone))
@@ -116,121 +127,17 @@ def random_backbone(run: Run) -> nn.Module:
     """The run's backbone with the random weights that the run started from.
 
     The whole model is built after seeding as the trainer does, so that the weights are drawn at
-    the same place of the random stream; then the backbone is kept. An exported file knows its
-    backbone alone, whose weights are drawn first.
+    the same place of the random stream. An exported file knows its backbone alone, whose weights
+    are drawn first.
     """
+    config = run.config.model
     with seeded(run.seed):
-        if "type" not in run.config.model:
+        if "type" not in config:
             return frozen(_placed(build_backbone(run.config)))
-        model = active_host().build_model(
-            {**run.config.model, "backbone": runnable(run.config.model["backbone"])}
-        )
-    names = ("student.backbone.", "backbone.")
-    own = model.state_dict()
-    prefix = next(name for name in names if any(key.startswith(name) for key in own))
-    state = {key[len(prefix) :]: own[key] for key in own if key.startswith(prefix)}
-    backbone = build_backbone(run.config)
-    load_strictly(backbone, state, f"{run.config_path} (random weights)")
-    return frozen(_placed(backbone))
-
-
-def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
-    """The backbone of a config, without drop path and shuffled orders.
-
-    Raises:
-        ValueError: if the config has no ``model.backbone``.
-    """
-    model = config.get("model") or {}
-    if not isinstance(model.get("backbone"), Mapping):
-        raise ValueError(
-            "model.backbone: missing in the config, expected that of a DOS pretraining or of a "
-            "segmentation run"
-        )
-    backbone = runnable(model["backbone"])
-    if branch == "teacher":
-        backbone.update(model.get("teacher_custom") or {})
-    if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
-        backbone["drop_path"] = 0.0
-    built = active_host().build_model(backbone)
-    # PTv3 permutes its curves in eval mode too, at its input and (whatever its option says) at
-    # every pooling: two passes would give two results.
-    for module in built.modules():
-        if isinstance(getattr(module, "shuffle_orders", None), bool):
-            module.shuffle_orders = False
-    return built
-
-
-def runnable(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's config as this machine can run it: flash attention only where there is any.
-
-    The weights do not depend on it, and the features only by rounding: flash is in half precision.
-    """
-    backbone = dict(backbone)
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
-    if str(backbone.get("type")).startswith("PT-v3") and not flash:
-        backbone["enable_flash"] = False
-    return backbone
-
-
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load a state dict and accept no difference.
-
-    Raises:
-        ValueError: naming missing, unexpected and differently shaped entries.
-    """
-    own = module.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if state[key].shape != own[key].shape
-    ]
-    parts = (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
-    faults = [f"{len(keys)} {what}: {some(keys)}" for what, keys in parts if keys]
-    if faults:
-        raise ValueError(f"{source}: does not fit {type(module).__name__}; {'; '.join(faults)}")
-    module.load_state_dict(state)
-
-
-def frozen(module: nn.Module) -> nn.Module:
-    """The module in eval mode, without gradients."""
-    return module.eval().requires_grad_(False)
-
-
-class preserved_random:
-    """Context that puts the generators of torch (CPU and GPUs), numpy and Python back as it ends.
-
-    GPUs count only once CUDA is in use: asking before would start it, which a process that loads
-    data must not.
-    """
-
-    def __enter__(self) -> None:
-        self.state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        self.devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self.state[0])
-        np.random.set_state(self.state[1])
-        random.setstate(self.state[2])
-        if self.devices:
-            torch.cuda.set_rng_state_all(self.devices)
-
-
-class seeded(preserved_random):
-    """Context with freshly seeded generators, which are put back as it ends."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        # torch.manual_seed would also seed GPUs that are not in use yet, and that would stay.
-        torch.default_generator.manual_seed(self.seed)
-        if self.devices:
-            torch.cuda.manual_seed_all(self.seed)
-        np.random.seed(self.seed)
-        random.seed(self.seed)
+        model = active_host().build_model({**config, "backbone": runnable(config["backbone"])})
+    branch = model.student if hasattr(model, "student") else model
+    backbone = branch["backbone"] if isinstance(branch, nn.ModuleDict) else branch.backbone
+    return frozen(_placed(keep_orders(backbone)))
 
 
 def _placed(module: nn.Module) -> nn.Module:

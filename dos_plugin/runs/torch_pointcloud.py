@@ -24,7 +24,7 @@ from dos_plugin.cpu import spconv_fixes
 from dos_plugin.minihost.backbones import BACKBONES
 from dos_plugin.minihost.backbones.naming import to_torch_pointcloud
 from dos_plugin.minihost.serialization import check_grid, serialize
-from dos_plugin.runs.checkpoint import META, read_checkpoint
+from dos_plugin.runs.checkpoint import read_checkpoint
 
 FORMAT = "torch-pointcloud"
 KINDS = ("PT-v3m1", "PT-v3m2", "SpUNet-v1m1")
@@ -153,10 +153,10 @@ def load(path: str | Path) -> nn.Module:
         ValueError: if it is no such file.
     """
     content = read_checkpoint(path)
-    if (content.get(META) or {}).get("format") != FORMAT:
+    if content.exported.get("format") != FORMAT:
         raise ValueError(f"{path}: is no file of dos-plugin export --to {FORMAT}")
-    model = build(content["constructor"], content["kwargs"])
-    model.load_state_dict(content["state_dict"])
+    model = build(content.constructor, content.kwargs or {})
+    model.load_state_dict(content.state)
     return match_host(model).eval()
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dos_plugin.host import HOST
-from dos_plugin.models.widths import WIDTHS
+from dos_plugin.models.inputs import WIDTHS
 from dos_plugin.shipped import _bases, config_path, configs_dir, list_configs
 from tests.dataset_layouts import WRITERS
 from tests.tiny_run import write_scans

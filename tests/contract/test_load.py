@@ -176,7 +176,7 @@ def test_a_branch_that_does_not_exist(tmp_path):
     state = {k: v for k, v in pretraining().items() if not k.startswith("teacher.")}
     path = write(tmp_path / "student.pth", state)
     load(build("PT-v3m2"), path)
-    with pytest.raises(ValueError, match=r"student.pth: holds no 'teacher.backbone.\*'"):
+    with pytest.raises(ValueError, match=r"student.pth: holds no 'teacher' backbone"):
         load(build("PT-v3m2"), path, "teacher")
 
 

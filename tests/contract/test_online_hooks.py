@@ -19,8 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dos_plugin.host import HOST
-from dos_plugin.runs.run import active_host, open_run
+from dos_plugin.host import HOST, active_host
+from dos_plugin.runs.run import open_run
 from dos_plugin.runs.scalars import read_scalars
 from tests.tiny_run import write_config, write_scans
 
@@ -211,7 +211,7 @@ def test_probe_of_an_epoch_is_that_of_its_checkpoint(watched):
     config = watched[0] / "config.py"
     for file, epoch in ((config, 0), (watched[0] / "model/epoch_2.pth", 2)):
         run = open_run(file, config)
-        features = feature_function(run, "dos" if epoch else "random")
+        features = feature_function(run, "student" if epoch else "random")
         scans = [list(ScanSource(run, None, *args)) for args in (("train", 2), ("val", 1))]
         result = probe_features(features, *scans, settings=hook.settings)
         if epoch or HOST.name == "minihost":  # Pointcept seeds what draws the weights otherwise

@@ -147,7 +147,7 @@ def test_in_channels_are_checked_before_training_and_at_each_batch():
     good, bad, unknown = collect("coord", "strength"), collect("coord"), collect("coord", "age")
 
     def start(**data):
-        model.trainer = SimpleNamespace(cfg=SimpleNamespace(data=data))
+        model.trainer = SimpleNamespace(cfg=dict(data=data))
         model.before_train()
 
     start(train=good, val=good)

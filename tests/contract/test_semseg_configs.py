@@ -17,7 +17,8 @@ import torch
 from dos_plugin.commands.split import write_split
 from dos_plugin.hooks.load import fit_state
 from dos_plugin.host import HOST
-from dos_plugin.models.widths import WIDTHS
+from dos_plugin.models.inputs import WIDTHS
+from dos_plugin.runs.checkpoint import checkpoint_of
 from dos_plugin.shipped import config_path, list_configs
 from tests.contract.test_configs import SCENES, build_trainer, load
 from tests.dataset_layouts import WRITERS
@@ -204,7 +205,8 @@ def test_the_full_models_are_built_and_fit_the_pretraining(monkeypatch):
         model = HOST.build_model({**config.model, "backbone": plain(config.model.backbone)})
         theirs = HOST.build_model(plain(pretraining_of(config).model.backbone)).state_dict()
         state = {f"student.backbone.{key}": value for key, value in theirs.items()}
-        fit = fit_state(model.state_dict(keep_vars=True), state, "student", name)
+        checkpoint = checkpoint_of(dict(state_dict=state), name)
+        fit = fit_state(model.state_dict(keep_vars=True), checkpoint, "student")
         assert len(fit.weight) == len(state) > 30 and not fit.unexpected
     assert len(seen) == 8
 

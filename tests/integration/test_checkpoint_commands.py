@@ -48,7 +48,7 @@ def probed(file, capsys, *arguments):
 def test_from_checkpoint_to_exported_files_and_their_probes(root, checkpoint, tmp_path, capsys):
     data = root / "data"
     whole = probed(tmp_path / "a.json", capsys, checkpoint, "--data", data)
-    assert list(whole) == ["dos", "teacher", "random", "raw"]
+    assert list(whole) == ["student", "teacher", "random", "raw"]
     for to in ("pointcept", "torch-pointcloud"):
         file = tmp_path / f"{to}.pth"
         options = ["--to", to, "-o", str(file), "--branch", "teacher"]
@@ -65,7 +65,7 @@ def test_from_checkpoint_to_exported_files_and_their_probes(root, checkpoint, tm
 
 def test_a_segmentation_run_is_probed_and_exported(root, checkpoint, tmp_path, capsys):
     """Its config is the pretraining's here, with the segmentor's names in the checkpoint."""
-    state = read_checkpoint(checkpoint)["state_dict"]
+    state = read_checkpoint(checkpoint).state
     kept = {k.removeprefix("student."): v for k, v in state.items() if "student.backbone" in k}
     path = tmp_path / "model" / "model_best.pth"
     path.parent.mkdir()
@@ -73,8 +73,8 @@ def test_a_segmentation_run_is_probed_and_exported(root, checkpoint, tmp_path, c
     (tmp_path / "config.py").write_text((root / "run" / "config.py").read_text())
     found = probed(tmp_path / "a.json", capsys, path, "--data", root / "data")
     assert list(found) == ["segmentor", "random", "raw"]
-    whole = probed(tmp_path / "b.json", capsys, checkpoint, "--sources", "dos")
-    assert found["segmentor"] == whole["dos"]
+    whole = probed(tmp_path / "b.json", capsys, checkpoint, "--sources", "student")
+    assert found["segmentor"] == whole["student"]
     assert cli.main(["export", str(path), "--to", "pointcept", "-o", str(tmp_path / "x")]) == 0
     assert "segmentor of" in capsys.readouterr().out
     assert cli.main(["inspect", str(path)]) == 0
@@ -151,6 +151,6 @@ def test_on_the_real_host(root, checkpoint, tmp_path, capsys):
     assert content["host"] == "pointcept"
     here = probed(tmp_path / "here.json", capsys, checkpoint, "--data", root / "data")
     # The hosts' grid samplings draw other points of a voxel.
-    for source in ("dos", "raw"):
+    for source in ("student", "raw"):
         assert content["probe"][source]["miou"] == pytest.approx(here[source]["miou"], abs=8)
-    assert content["probe"]["dos"]["channels"] == here["dos"]["channels"]
+    assert content["probe"]["student"]["channels"] == here["student"]["channels"]

@@ -16,7 +16,7 @@ from dos_plugin.commands.doctor.environment import spconv_row
 from dos_plugin.commands.doctor.hosts import version
 from dos_plugin.commands.doctor.inside import inside_rows
 from dos_plugin.cpu.checkout import find_pointcept, run_on_host
-from dos_plugin.runs.run import active_host
+from dos_plugin.host import active_host
 from dos_plugin.shipped import config_path
 from tests.tiny_run import write_config, write_scans
 

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("mmengine")
 
 from dos_plugin.commands import ablate
+from dos_plugin.reports import ablation
 from tests.tiny_run import write_config, write_scans
 
 
@@ -34,7 +35,9 @@ def finish(job, miou, iou=None, random=None):
     """Leave what a finished run leaves."""
     job.folder.mkdir(parents=True)
     entry = dict(miou=miou, iou=iou or {"a": miou})
-    probe = {"dos": entry} | ({"random": dict(miou=random, iou={"a": random})} if random else {})
+    probe = {"student": entry} | (
+        {"random": dict(miou=random, iou={"a": random})} if random else {}
+    )
     job.result.write_text(json.dumps(dict(probe=probe)))
     state = dict(digest=job.digest, trained=True, seconds=10.0)
     (job.folder / ablate.STATE).write_text(json.dumps(state))
@@ -53,7 +56,7 @@ class TestRows:
             ("alpha-0", 1),
             ("alpha-1p3", 1),
         ]
-        assert [job.sources for job in jobs] == [("dos", "random"), ("dos",)] * 2
+        assert [job.sources for job in jobs] == [("student", "random"), ("student",)] * 2
         assert len({job.digest for job in jobs}) == 4
 
     def test_missing_and_double(self, folder, tmp_path):
@@ -88,7 +91,7 @@ class TestRuns:
         rows = ablate.find_rows([folder / "alpha-0.py"])
         args = arguments(tmp_path / "out", "--seeds", "7", "--options", "epoch=3", "--data", "d")
         (job,) = ablate.plan(rows, args)
-        words = ablate.train_command(job, ["python", "tools/train.py"])
+        words = job.train_command(["python", "tools/train.py"])
         assert words[:2] == ["python", "tools/train.py"] and "resume=True" not in words
         assert {f"save_path={job.folder}", "seed=7", "epoch=3", "data.train.data_root=d"} <= {
             *words
@@ -96,12 +99,12 @@ class TestRuns:
         checkpoint = job.folder / "model" / "model_last.pth"
         checkpoint.parent.mkdir(parents=True)
         checkpoint.touch()
-        words = ablate.train_command(job, ["python", "tools/train.py"])
+        words = job.train_command(["python", "tools/train.py"])
         assert words[-2:] == ["resume=True", f"weight={checkpoint}"]
-        assert ablate.probe_command(job)[-4:] == ["--data", "d", "--json", str(job.result)]
+        assert job.probe_command()[-4:] == ["--data", "d", "--json", str(job.result)]
         args.probe = ["--data", "labelled"]
         (job,) = ablate.plan(rows, args)
-        words = ablate.probe_command(job)
+        words = job.probe_command()
         assert words[words.index("--data") + 1] == "labelled" and words.count("--data") == 1
 
     def test_what_fails_is_named_with_its_log(self, folder, tmp_path, capsys):
@@ -144,21 +147,23 @@ def test_table(folder, tmp_path, capsys):
     done = [job for job in jobs if ablate.is_done(job)]
     assert len(done) == 3
     table = ablate.summarise(rows, done, thirds)
-    lines = {line["name"]: line for line in table}
+    lines = {line.name: line for line in table}
     assert list(lines) == ["random weights", "alpha-0", "alpha-1p3", "component-zipf"]
-    assert lines["random weights"]["miou_seeds"] == [20.0, 22.0]
+    assert lines["random weights"].miou == [20.0, 22.0]
     zero = lines["alpha-0"]
-    assert zero["miou"] == 45.0 and zero["miou_std"] == statistics.stdev([50.0, 40.0])
-    assert (zero["head"], zero["common"], zero["tail"]) == (85.0, 45.0, 10.0)
-    assert zero["seconds"] == 20.0 and zero["seeds"] == [0, 1]
+    assert zero.miou.mean == 45.0 and zero.miou.std == statistics.stdev([50.0, 40.0])
+    assert [part.mean for part in zero.thirds.values()] == [85.0, 45.0, 10.0]
+    assert zero.seconds == 20.0 and zero.seeds == [0, 1]
     for name in ("alpha-1p3", "component-zipf"):
-        assert lines[name]["miou_seeds"] == [60.0] and lines[name]["miou_std"] == 0.0
+        assert lines[name].miou == [60.0] and lines[name].miou.std == 0.0
 
-    ablate.write_results(table, tmp_path / "out")
+    ablation.write_results(table, tmp_path / "out")
     text = (tmp_path / "out" / "ablation.md").read_text()
     assert "| alpha-0 | 45.0 ± 7.1 | 50.0, 40.0 | 85.0 | 45.0 | 10.0 | 20 |" in text
     assert "- alpha-0: Alpha is 0.0." in text
-    assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == table
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == [
+        line.plain() for line in table
+    ]
     figure = tmp_path / "out" / "ablation.png"
     assert figure.read_bytes().startswith(b"\x89PNG") and figure.stat().st_size > 5000
 
@@ -171,10 +176,10 @@ def test_a_table_without_random_weights_and_a_damaged_result(folder, tmp_path):
     finish(jobs[0], 50.0)  # no random weights: trained when another row came first
     assert [ablate.is_done(job) for job in jobs] == [False, True]
     table = ablate.summarise(rows, jobs[1:], {})
-    assert [line["name"] for line in table] == ["alpha-1p3", "component-zipf"]
-    ablate.write_results(table, tmp_path / "out")
+    assert [line.name for line in table] == ["alpha-1p3", "component-zipf"]
+    ablation.write_results(table, tmp_path / "out")
     assert (tmp_path / "out" / "ablation.png").is_file()
-    jobs[1].result.write_text('{"probe": {"dos"')
+    jobs[1].result.write_text('{"probe": {"student"')
     assert not ablate.is_done(jobs[1])
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,12 @@ import torch
 pytest.importorskip("spconv")
 pytest.importorskip("torch_pointcloud")
 
-from dos_plugin.commands.checkpoint_info import inspect
 from dos_plugin.commands.export import export, write
-from dos_plugin.commands.inspect import format_info
+from dos_plugin.commands.inspect import format_info, inspect
 from dos_plugin.minihost.checkpoint import rename_keys
-from dos_plugin.runs.checkpoint import load_file, read_checkpoint
+from dos_plugin.models.backbone import build_backbone
+from dos_plugin.runs.checkpoint import load_file
 from dos_plugin.runs.config import read_literals
-from dos_plugin.runs.run import build_backbone
 from tests.exported_runs import BACKBONES, make_run
 from tests.tiny_run import write_config
 
@@ -30,28 +30,28 @@ def run(request, tmp_path_factory):
 def test_a_pretraining(run):
     config = run.config.model.backbone
     info = inspect(run.checkpoint)
-    assert info["kind"] == "DOS pretraining" and info["epoch"] == 3
-    assert info["bytes"] == run.checkpoint.stat().st_size
-    assert info["dtypes"][0] == "float32" and info["not_finite"] == []
-    assert info["head_channels"] == [run.config.model.backbone_out_channels, 16, 12]
-    assert info["prototypes"] == [20, 12] and info["prototypes_of"] == ["student"]
+    assert info.kind == "DOS pretraining" and info.epoch == 3
+    assert info.bytes == run.checkpoint.stat().st_size
+    assert info.dtypes[0] == "float32" and info.not_finite == []
+    assert info.head_channels == [run.config.model.backbone_out_channels, 16, 12]
+    assert info.prototypes == [20, 12] and info.prototypes_of == ["student"]
     backbone = build_backbone(run.config)
     for branch in ("student", "teacher"):
-        facts = info["branches"][branch]
-        assert facts["type"] == config["type"] and facts["in_channels"] == 2
-        assert facts["parameters"] == sum(p.numel() for p in backbone.parameters())
-        assert facts.get("mask_token", False) == bool(config.get("mask_token"))
-    facts = info["branches"]["student"]
+        facts = info.branches[branch]
+        assert facts.type == config["type"] and facts.in_channels == 2
+        assert facts.parameters == sum(p.numel() for p in backbone.parameters())
+        assert bool(facts.mask_token) == bool(config.get("mask_token"))
+    facts = info.branches["student"]
     if config["type"] == "SpUNet-v1m1":
-        assert facts["enc_channels"] == [8, 16] and facts["dec_channels"] == [12, 16]
+        assert facts.enc_channels == [8, 16] and facts.dec_channels == [12, 16]
     else:
-        assert facts["enc_channels"] == [16, 24, 32]
+        assert facts.enc_channels == [16, 24, 32]
     outputs = {"PT-v3m1": 16 + 24 + 32, "PT-v3m2": 16 + 24 + 32, "SpUNet-v1m1": 12}
-    assert facts["out_channels"] == (
-        16 if "dec_channels" in facts and "PT" in facts["type"] else outputs[facts["type"]]
+    assert facts.out_channels == (
+        16 if facts.dec_channels and "PT" in facts.type else outputs[facts.type]
     )
-    assert info["input"] == "strength, height; voxels of 0.5 m"
-    assert info["config"] == str(run.config_path) and "differs" not in info
+    assert info.input == "strength, height; voxels of 0.5 m"
+    assert info.config == str(run.config_path) and info.differs is None
     text = format_info(info)
     assert f"{config['type']}, " in text and "20 of 12 channels (student)" in text
 
@@ -60,15 +60,15 @@ def test_exported_files(run, tmp_path):
     for to in ("pointcept", "torch-pointcloud"):
         write(export(run, to, "teacher"), tmp_path / to)
         info = inspect(tmp_path / to)
-        assert info["kind"] == "exported" and info["exported"]["format"] == to
-        assert list(info["branches"]) == ["teacher"] and info["epoch"] == 3
-        expected = dict(inspect(run.checkpoint)["branches"]["teacher"])
-        if to == "torch-pointcloud" and expected.pop("mask_token", False):
-            expected["parameters"] -= 16
-        assert info["branches"]["teacher"] == expected
-        assert info["input"] == "strength, height; voxels of 0.5 m"
-        assert "differs" not in info
-    assert "dos_plugin.runs.torch_pointcloud.load(" in info["to_load"][0]
+        assert info.kind == "exported" and info.exported["format"] == to
+        assert list(info.branches) == ["teacher"] and info.epoch == 3
+        expected = inspect(run.checkpoint).branches["teacher"]
+        if to == "torch-pointcloud" and expected.mask_token:
+            expected = replace(expected, mask_token=None, parameters=expected.parameters - 16)
+        assert info.branches["teacher"] == expected
+        assert info.input == "strength, height; voxels of 0.5 m"
+        assert info.differs is None
+    assert "dos_plugin.runs.torch_pointcloud.load(" in info.to_load[0]
 
 
 def test_the_suggested_keywords_lead_to_the_backbone(run, tmp_path):
@@ -77,7 +77,7 @@ def test_the_suggested_keywords_lead_to_the_backbone(run, tmp_path):
     token = {"embedding.mask_token"} & own
     sonata = {
         key.replace("student.head", "student.mask_head"): value
-        for key, value in read_checkpoint(run.checkpoint)["state_dict"].items()
+        for key, value in load_file(run.checkpoint)["state_dict"].items()
     }
     bare = {
         key.removeprefix("module.student.backbone."): value
@@ -95,11 +95,11 @@ def test_the_suggested_keywords_lead_to_the_backbone(run, tmp_path):
     }.items():
         files[name] = tmp_path / name
         torch.save(content, files[name])
-    kinds = {name: inspect(path)["kind"] for name, path in files.items()}
+    kinds = {name: inspect(path).kind for name, path in files.items()}
     assert kinds["sonata"] == "other pretraining" and kinds["segmentor"] == "segmentation run"
     assert kinds["bare"] == kinds["no state_dict"] == kinds["foreign"] == "other"
     for name, path in files.items():
-        lines = [line for line in inspect(path)["to_load"] if "CheckpointLoader" in line]
+        lines = [line for line in inspect(path).to_load if "CheckpointLoader" in line]
         assert lines, name
         content = torch.load(path)
         for line in lines:
@@ -114,22 +114,22 @@ def test_the_suggested_keywords_lead_to_the_backbone(run, tmp_path):
 
 def test_nan_half_precision_and_other_widths_are_seen(tmp_path):
     run = make_run(tmp_path, BACKBONES["m2"])
-    content = read_checkpoint(run.checkpoint)
+    content = load_file(run.checkpoint)
     name = "module.student.backbone.enc.enc1.down.proj.weight"
     content["state_dict"][name][0, 0] = float("nan")
     content["state_dict"]["module.student.head.mlp.0.bias"] = torch.zeros(16).half()
     torch.save(content, run.checkpoint)
     info = inspect(run.checkpoint)
-    assert info["not_finite"] == [name.removeprefix("module.")]
-    assert info["dtypes"] == ["float16", "float32"]
+    assert info.not_finite == [name.removeprefix("module.")]
+    assert info.dtypes == ["float16", "float32"]
     assert "NO: NaN or inf in 1 tensors: student.backbone.enc.enc1.down" in format_info(info)
     write_config(tmp_path, tmp_path / "data")  # encoder of 8, 16, 24
     info = inspect(run.checkpoint)
-    assert info["differs"] == "enc_channels=(8, 16, 24) in the config, [16, 24, 32] in the file"
+    assert info.differs == "enc_channels=(8, 16, 24) in the config, [16, 24, 32] in the file"
     (tmp_path / "config.py").write_text("import os\n")
-    assert "config.py, line 1: expected an assignment" in inspect(run.checkpoint)["config"]
+    assert "config.py, line 1: expected an assignment" in inspect(run.checkpoint).config
     (tmp_path / "config.py").unlink()
-    assert inspect(run.checkpoint)["config"] == "none beside it"
+    assert inspect(run.checkpoint).config == "none beside it"
 
 
 def test_it_needs_torch_alone(tmp_path):

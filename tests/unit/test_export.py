@@ -13,7 +13,7 @@ from dos_plugin.commands.export import export, write
 from dos_plugin.method.matching import row_features
 from dos_plugin.minihost.point import Point
 from dos_plugin.probing.scans import ScanSource, extract
-from dos_plugin.runs.checkpoint import META, backbone_state, read_checkpoint
+from dos_plugin.runs.checkpoint import META, read_checkpoint
 from dos_plugin.runs.run import load_backbone, open_run
 from dos_plugin.runs.torch_pointcloud import constructor, load, match_host, point_features
 from tests.exported_runs import BACKBONES, make_run
@@ -101,7 +101,7 @@ def test_a_matched_model_stays_matched_when_copied_and_leaves_the_library_alone(
 
 
 def test_and_back_to_the_names_of_the_host(run, tmp_path):
-    original = backbone_state(read_checkpoint(run.checkpoint), "student", run.checkpoint)
+    original = run.trained.backbone("student")
     write(export(run, "torch-pointcloud"), tmp_path / "there.pth")
     back = export(open_run(tmp_path / "there.pth"), "pointcept")
     token = original.pop("embedding.mask_token", None)
@@ -111,7 +111,7 @@ def test_and_back_to_the_names_of_the_host(run, tmp_path):
     assert back[META]["branch"] == "student" and back[META]["epoch"] == 3
     assert back[META]["kind"] == "DOS pretraining"
     assert back["config"].get("mask_token", False) is False
-    assert (token is None) == (not read_checkpoint(tmp_path / "there.pth")[META]["left_out"])
+    assert (token is None) == (not read_checkpoint(tmp_path / "there.pth").exported["left_out"])
 
 
 def test_a_pointcept_file_stands_for_the_run(run, tmp_path):

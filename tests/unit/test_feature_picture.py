@@ -11,7 +11,8 @@ from PIL import Image
 from dos_plugin.drawing.render import cameras, component_values, render, value_colours
 from dos_plugin.drawing.sheet import save_gif, scan_sheet
 from dos_plugin.hooks.feature_picture import FeaturePicture
-from dos_plugin.runs.run import active_host, open_run
+from dos_plugin.host import active_host
+from dos_plugin.runs.run import open_run
 from tests.tiny_run import write_config, write_scans
 
 

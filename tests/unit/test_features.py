@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from dos_plugin.host import active_host
+from dos_plugin.models.backbone import build_backbone
+from dos_plugin.models.inputs import feature_keys
 from dos_plugin.probing.scans import (
     ScanSource,
     default_splits,
     extract,
-    feature_keys,
     held_out_source,
     scan_transform,
 )
-from dos_plugin.runs.checkpoint import read_state
+from dos_plugin.runs.checkpoint import read_checkpoint
 from dos_plugin.runs.run import (
     Run,
-    active_host,
-    build_backbone,
     load_backbone,
     open_run,
     random_backbone,
@@ -198,21 +198,21 @@ def test_files_that_are_no_checkpoints_are_named(run, tmp_path):
     cut = tmp_path / "cut.pth"
     cut.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut.pth: truncated or not a torch file"):
-        read_state(cut)
+        read_checkpoint(cut)
     text = tmp_path / "text.pth"
     text.write_text("hello")
     with pytest.raises(ValueError, match=r"text.pth: truncated or not a torch file"):
-        read_state(text)
+        read_checkpoint(text)
     bare = tmp_path / "bare.pth"
     torch.save({"weight": torch.zeros(1)}, bare)
     with pytest.raises(ValueError, match=r"bare.pth: holds no 'state_dict'"):
-        read_state(bare)
+        read_checkpoint(bare)
     torch.save({"state_dict": {"module.backbone.x": torch.zeros(1)}}, bare)
-    assert list(read_state(bare)) == ["backbone.x"]
+    assert list(read_checkpoint(bare).state) == ["backbone.x"]
     with pytest.raises(ValueError, match=r"holds no 'student' backbone \(segm.* has: segmentor"):
         load_backbone(open_run(bare, run.config_path))
     with pytest.raises(FileNotFoundError, match="no checkpoint there"):
-        read_state(tmp_path / "none.pth")
+        read_checkpoint(tmp_path / "none.pth")
 
 
 def test_missing_runs_and_scans_are_named(run, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from dos_plugin.hooks.limits import LIMITS, Alarm
 from dos_plugin.hooks.monitor import PrototypeMonitor
 from dos_plugin.minihost.launch import main
+from dos_plugin.models.dos import Matched, Pairs
 from tests.tiny_run import write_config, write_scans
 
 SIZES = "model.num_prototypes=256", "model.head.out_channels=64", "model.head.hidden_channels=64"
@@ -163,8 +164,9 @@ def test_when_it_measures(interval, expected):
             hook.before_step()
             if model.observer is not None:
                 rows = torch.arange(0 if (epoch, batch) == (0, 0) else 5)
-                pairs = [(rows, rows, rows)] * 2
-                model.observer(torch.ones(len(rows), 4), None, pairs, pairs, None)
+                pairs = [Pairs(rows, rows, rows)] * 2
+                feat = torch.ones(len(rows), 4)
+                model.observer(Matched(feat, feat, pairs, pairs), None)
             model.step += batch % 2
             hook.after_step()
             assert model.observer is None

@@ -16,7 +16,9 @@ from dos_plugin.hooks.online_probe import (
     read_history,
     write_history,
 )
-from dos_plugin.runs.run import active_host, open_run, preserved_random, seeded
+from dos_plugin.host import active_host
+from dos_plugin.runs.random_state import preserved_random, seeded
+from dos_plugin.runs.run import open_run
 from tests.tiny_run import write_config, write_scans
 
 SMALL = dict(train_scans=2, val_scans=1, steps=5)

@@ -31,7 +31,7 @@ from dos_plugin.probing.prototypes import (
     strongest_prototype,
 )
 from dos_plugin.probing.scans import ScanSource
-from dos_plugin.reports.page import Facts
+from dos_plugin.reports.evidence import Facts
 from dos_plugin.reports.write import probe_into, write_report
 from dos_plugin.runs.record import read_record
 from dos_plugin.runs.run import open_run
@@ -194,7 +194,7 @@ def test_principal_components_span_the_directions_of_largest_variance():
 def test_probe_run_gives_all_sources_and_names_classes(run, val):
     train = list(ScanSource(run, split="train"))
     result = probe_run(run, train, val, ("ground", "box", "pole"), settings=SETTINGS)
-    assert list(result) == ["dos", "teacher", "random", "raw"]
+    assert list(result) == ["student", "teacher", "random", "raw"]
     assert [result[key]["channels"] for key in result] == [48, 48, 48, 5]
     for entry in result.values():
         assert set(entry["iou"]) == {"ground", "box", "pole"}
@@ -233,9 +233,9 @@ def test_report_is_one_page_without_network(run, val, tmp_path):
     assert "a &amp; b" in html
 
     content = json.loads((tmp_path / "report.json").read_text())
-    for source in ("dos", "teacher", "random", "raw"):
+    for source in ("student", "teacher", "random", "raw"):
         assert content["probe"][source]["miou"] == facts.probe[source]["miou"]
-    assert f"{content['probe']['dos']['miou']:.1f}" in html
+    assert f"{content['probe']['student']['miou']:.1f}" in html
     assert content["seconds"]["pretrain"] == 61.0
     assert content["seconds"]["total"] > 61.0
     assert content["peak_memory_mb"] == 512.0

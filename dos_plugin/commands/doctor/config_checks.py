@@ -9,11 +9,13 @@ from typing import Any
 from dos_plugin.commands.doctor.rows import Row
 from dos_plugin.commands.doctor.sample import sample_rows
 from dos_plugin.commands.doctor.step import step_rows
-from dos_plugin.host import HOST
+from dos_plugin.host import EMBEDDED, HOST
+from dos_plugin.models.inputs import datasets
 from dos_plugin.register import COMPONENTS
 
 REGISTER = 'custom_imports = dict(imports=["dos_plugin.register"], allow_failed_imports=False)'
 DEMO_DATA = "data/dos-demo"
+SPLITS = ("train", "val", "test")
 
 
 def config_rows(cfg: Any, num_gpus: int, devices: int) -> Iterator[Row]:
@@ -68,7 +70,7 @@ def _names(cfg: Any) -> Iterator[Row]:
         yield Row("ok", "names", "the host knows all models, data sets, transforms and hooks")
         return
     mend = "correct the name, or name the module that registers it in custom_imports"
-    if HOST.name == "minihost" and not any("did you mean" in text for text in unknown):
+    if HOST.name == EMBEDDED and not any("did you mean" in text for text in unknown):
         mend = "train with Pointcept: the embedded host has only what pretraining needs"
     text = f"host {HOST.name!r} lacks {', '.join(dict.fromkeys(unknown))}"
     yield Row("missing", "names", text, mend)
@@ -82,7 +84,7 @@ def _types(cfg: Any) -> Iterator[tuple[str, Any]]:
         yield "MODELS", model["backbone"].get("type")
     for hook in cfg.get("hooks") or []:
         yield "HOOKS", hook.get("type")
-    for _, dataset in datasets(cfg):
+    for dataset in (found.config for found in datasets(cfg, SPLITS)):
         yield "DATASETS", dataset.get("type")
         yield from (("TRANSFORMS", name) for name in _transform_types(dataset.get("transform")))
 
@@ -95,16 +97,8 @@ def _transform_types(transforms: Any) -> Iterator[Any]:
                 yield from _transform_types(value)
 
 
-def datasets(cfg: Any) -> Iterator[tuple[str, Any]]:
-    """Data sets of the config by split, those of a ConcatDataset one by one."""
-    for split in ("train", "val", "test"):
-        dataset = (cfg.get("data") or {}).get(split)
-        if dataset:
-            yield from ((split, part) for part in dataset.get("datasets") or [dataset])
-
-
 def _devices(num_gpus: int, devices: int) -> Iterator[Row]:
-    if num_gpus > max(1, devices) and (devices or HOST.name != "minihost"):
+    if num_gpus > max(1, devices) and (devices or HOST.name != EMBEDDED):
         text = f"{num_gpus} asked for, {devices} CUDA devices here"
         yield Row("missing", "GPUs", text, f"--num-gpus {max(1, devices)}")
 
@@ -185,7 +179,7 @@ def _flash(cfg: Any, cuda: bool) -> Iterator[Row]:
         yield Row("ok", "flash attention", "not asked for")
     elif cuda and importlib.util.find_spec("flash_attn") is not None:
         yield Row("ok", "flash attention", "asked for and installed")
-    elif cuda or HOST.name == "minihost":
+    elif cuda or HOST.name == EMBEDDED:
         text = "asked for (enable_flash, True by default), but flash-attn is not installed"
         install = "pip install flash-attn --no-build-isolation\nor " if cuda else ""
         yield Row("missing", "flash attention", text, install + off)
@@ -207,7 +201,7 @@ def _weight(cfg: Any) -> Iterator[Row]:
 
 def _data(cfg: Any) -> Iterator[Row]:
     """Existence and length of each data set; a split that is not read now is only a warning."""
-    for number, (split, dataset) in enumerate(datasets(cfg)):
+    for number, (split, _, dataset) in enumerate(datasets(cfg, SPLITS)):
         needed = split == "train" or (split == "val" and cfg.get("evaluate"))
         status = "missing" if needed else "warn"
         item = f"data.{split}"

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from dos_plugin.commands.doctor.rows import Row
 from dos_plugin.cpu.checkout import DEFAULT_CHECKOUT, find_pointcept
+from dos_plugin.host import EMBEDDED
 
-# dos_plugin.host has these, too, but importing it imports the host.
-EMBEDDED = "minihost"
 OLDEST = (1, 6, 0)
 CLONE = "git clone https://github.com/Pointcept/Pointcept"
 

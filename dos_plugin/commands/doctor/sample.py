@@ -7,7 +7,7 @@ import numpy as np
 
 from dos_plugin.commands.doctor.rows import Row
 from dos_plugin.host import HOST
-from dos_plugin.models.widths import WIDTHS
+from dos_plugin.models.inputs import WIDTHS, datasets, feature_keys
 
 
 def sample_rows(cfg: Any, samples: list[dict]) -> Iterator[Row]:
@@ -17,8 +17,7 @@ def sample_rows(cfg: Any, samples: list[dict]) -> Iterator[Row]:
         cfg: The config.
         samples: Gets two samples of the first data set.
     """
-    train = (cfg.get("data") or {}).get("train") or {}
-    for part in train.get("datasets") or [train]:
+    for _, _, part in datasets(cfg, ("train",)):
         name = part.get("type", "data set")
         np.random.seed(0)
         try:
@@ -68,12 +67,11 @@ def _compare(cfg: Any, dataset: Any, name: str, sample: dict) -> Iterator[Row]:
 
 def _feat_keys(dataset: Any) -> str:
     """The collected features and their widths, as far as they are known."""
-    for transform in reversed(dataset.get("transform") or []):
-        for key, names in transform.items():
-            if key.endswith("feat_keys"):
-                plain = [name.split("_")[-1] for name in names]
-                return ", ".join(f"{n} {WIDTHS.get(n, '?')}" for n in plain)
-    return ""
+    try:
+        names = feature_keys(dataset.get("transform") or [])
+    except ValueError:
+        return ""
+    return ", ".join(f"{name} {WIDTHS.get(name, '?')}" for name in names)
 
 
 def made_up_scene(seed: int, points: int = 1000) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""Backbones of the active host as they stand beside a training: frozen, the same each time."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dos_plugin.host import active_host
+from dos_plugin.messages import some
+
+# Whose backbone: a network of a pretraining, or that of a segmentor.
+Branch = Literal["student", "teacher", "segmentor"]
+# Those of a pretraining.
+BRANCHES: tuple[Branch, ...] = ("student", "teacher")
+
+
+def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
+    """The backbone of a config, without drop path and shuffled orders.
+
+    Raises:
+        ValueError: if the config has no ``model.backbone``.
+    """
+    model = config.get("model") or {}
+    if not isinstance(model.get("backbone"), Mapping):
+        raise ValueError(
+            "model.backbone: missing in the config, expected that of a DOS pretraining or of a "
+            "segmentation run"
+        )
+    backbone = runnable(model["backbone"])
+    if branch == "teacher":
+        backbone.update(model.get("teacher_custom") or {})
+    if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
+        backbone["drop_path"] = 0.0
+    return keep_orders(active_host().build_model(backbone))
+
+
+def keep_orders(backbone: nn.Module, inside: nn.Module | None = None) -> nn.Module:
+    """Let PTv3 order a cloud the same way each time; returns the backbone.
+
+    It permutes its curves in eval mode too, at its input and (whatever its option says) at every
+    pooling, so that two passes give two results.
+
+    Args:
+        backbone: the backbone, of which the input's order is kept.
+        inside: the part of which the poolings' orders are kept, too; None is all of it.
+    """
+    for module in (backbone, *(backbone if inside is None else inside).modules()):
+        if isinstance(getattr(module, "shuffle_orders", None), bool):
+            module.shuffle_orders = False  # type: ignore[assignment]
+    return backbone
+
+
+def runnable(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's config as this machine can run it: flash attention only where there is any.
+
+    The weights do not depend on it, and the features only by rounding: flash is in half precision.
+    """
+    backbone = dict(backbone)
+    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    if str(backbone.get("type")).startswith("PT-v3") and not flash:
+        backbone["enable_flash"] = False
+    return backbone
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict and accept no difference.
+
+    Raises:
+        ValueError: naming missing, unexpected and differently shaped entries.
+    """
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in sorted(own.keys() & state.keys())
+        if state[key].shape != own[key].shape
+    ]
+    parts = (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
+    faults = [f"{len(keys)} {what}: {some(keys)}" for what, keys in parts if keys]
+    if faults:
+        raise ValueError(f"{source}: does not fit {type(module).__name__}; {'; '.join(faults)}")
+    module.load_state_dict(state)
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """The module in eval mode, without gradients."""
+    return module.eval().requires_grad_(False)
