@@ -7,23 +7,21 @@ where the host shrinks the patch; it may take a bit less for the curves; its z-o
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch_pointcloud.layers.serialized_attention import patch_layout
 from torch_pointcloud.models import point_transformer_v3 as library
 
 from dos_plugin.cpu import spconv_fixes
 from dos_plugin.minihost.backbones import BACKBONES
 from dos_plugin.minihost.backbones.naming import to_torch_pointcloud
-from dos_plugin.minihost.serialization import check_grid, serialize
+from dos_plugin.minihost.serialization import check_grid, serialize, sort_codes
 from dos_plugin.runs.checkpoint import read_checkpoint
 
 FORMAT = "torch-pointcloud"
@@ -160,20 +158,89 @@ def load(path: str | Path) -> nn.Module:
     return match_host(model).eval()
 
 
+class HostEncoder(library.PointTransformerV3Encoder):
+    """An encoder of the library that lays its curves as the host does, z-orders included."""
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor | None,
+        pos_grid: Tensor,
+        batch: Tensor,
+        pos: Tensor | None = None,
+        condition: str | None = None,
+        return_intermediates: bool = False,
+    ) -> Any:
+        code, order, inverse = self._curves(pos_grid, batch)
+        x = self.stem(pos_grid.float() if x is None else x, pos_grid, batch, condition=condition)
+        levels = []
+        stages: Any = self.blocks
+        for stage in stages:
+            if stage.downsample is not None:
+                level = dict(x=x, pos_grid=pos_grid, batch=batch, pos=pos, serialized_code=code)
+                levels.append(level | dict(serialized_order=order, serialized_inverse=inverse))
+                args = x, pos_grid, batch
+                if isinstance(stage.downsample, library.GridPool):
+                    x, pos_grid, batch, rows, pos = stage.downsample(*args, pos, condition)
+                    code, order, inverse = self._curves(pos_grid, batch)
+                else:
+                    pooled = stage.downsample(*args, code, True, pos, condition)
+                    x, pos_grid, batch, code, rows, pos = pooled
+                    order, inverse = sort_codes(code)
+                levels[-1]["pooling_inverse"] = rows
+            sparse = library.convert_to_spconv_tensor(x, pos_grid, batch)
+            for i, block in enumerate(stage.blocks):
+                curve = order[i % len(order)], inverse[i % len(order)]
+                x, sparse = block(x, sparse, pos_grid, batch, *curve, pos, condition)
+        return (x, pos_grid, batch, levels) if return_intermediates else (x, pos_grid, batch)
+
+    def _curves(self, pos_grid: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        depth = check_grid(pos_grid, int(batch.max()) + 1)
+        shuffle = self.shuffle_serialization_orders and self.training
+        return serialize(pos_grid, batch, depth, self.serialization_orders, shuffle)
+
+
+class _HostPatches:
+    """Let an attention of the library shrink its patches to the smallest cloud of a batch."""
+
+    def forward(self, x: Tensor, pos_grid: Tensor, batch: Tensor, **options: Any) -> Tensor:
+        attention: Any = self
+        size = min(attention.patch_size, int(batch.bincount().min()))
+        # Flash attention takes patches of different lengths.
+        if size < attention.patch_size and not attention.use_flash_attn:
+            options["patch_layout"] = None  # the caller's has whole patches
+            # This module keeps its size for the next batch; the copy has the same weights.
+            attention = copy.copy(attention)
+            attention.patch_size = size
+        parent: Any = super(_HostPatches, attention)
+        return parent.forward(x, pos_grid, batch, **options)
+
+
+class HostAttention(_HostPatches, library.SerializedAttention):  # type: ignore[misc]
+    """The library's attention in the host's patches."""
+
+
+class HostAttentionRPE(_HostPatches, library.SerializedAttentionRPE):  # type: ignore[misc]
+    """The library's attention with relative positions in the host's patches."""
+
+
+HOST_WAY: dict[type[nn.Module], type[nn.Module]] = {
+    library.PointTransformerV3Encoder: HostEncoder,
+    library.SerializedAttention: HostAttention,
+    library.SerializedAttentionRPE: HostAttentionRPE,
+}
+
+
 def match_host(model: nn.Module) -> nn.Module:
     """Let a PTv3 of the library cut patches and lay curves as the host does; returns the model.
 
-    Without flash attention the host shrinks the patches of all clouds to the smallest cloud of a
-    batch. On a machine without CUDA, spconv is repaired, too.
+    Its encoder and attentions become subclasses of what they were; weights and names stay. Without
+    flash attention the host shrinks the patches of all clouds to the smallest cloud of a batch. On
+    a machine without CUDA, spconv is repaired, too.
     """
     spconv_fixes.apply()
-    for module in list(model.modules()):
-        if isinstance(module, library.PointTransformerV3Encoder):
-            # No hook: the segmentation model calls forward itself.
-            setattr(module, "forward", partial(_with_curves, module))  # noqa: B010
-        if isinstance(module, (library.SerializedAttention, library.SerializedAttentionRPE)):
-            setattr(module, "wanted_patch_size", module.patch_size)  # noqa: B010
-            module.register_forward_pre_hook(_shrink_patches, with_kwargs=True)
+    for module in model.modules():
+        if type(module) in HOST_WAY:
+            module.__class__ = HOST_WAY[type(module)]
     return model
 
 
@@ -193,24 +260,3 @@ def point_features(model: nn.Module, feat: Tensor, grid_coord: Tensor, batch: Te
     for level in reversed(levels):
         feat = torch.cat([level["x"], feat[level["pooling_inverse"]]], dim=1)
     return feat
-
-
-def _with_curves(encoder: library.PointTransformerV3Encoder, *args: Any, **kwargs: Any) -> Any:
-    with mock.patch.object(library, "serialize", _curves):
-        return library.PointTransformerV3Encoder.forward(encoder, *args, **kwargs)
-
-
-def _curves(pos_grid: Tensor, batch: Tensor, orders: Any, shuffle: bool = False) -> Any:
-    depth = check_grid(pos_grid, int(batch.max()) + 1)
-    return serialize(pos_grid, batch, depth, orders, shuffle)
-
-
-def _shrink_patches(attention: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    if attention.use_flash_attn:  # takes patches of different lengths
-        return args, kwargs
-    batch = args[2]
-    size = min(attention.wanted_patch_size, int(batch.bincount().min()))
-    if size != attention.patch_size or size < attention.wanted_patch_size:
-        attention.patch_size = size
-        kwargs = kwargs | dict(patch_layout=patch_layout(batch, size, attention.pad_mode))
-    return args, kwargs
