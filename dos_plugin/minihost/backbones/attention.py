@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_pointcloud.layers.serialized_attention import RelativePositionalEncoding
+from torch_pointcloud.layers import serialized_attention
 
-from dos_plugin.minihost.point import Point, offset2bincount
+from dos_plugin.minihost.point import Point, offset2batch, offset2bincount
 
 try:
     import flash_attn
@@ -47,26 +47,13 @@ def patch_layout(offset: Tensor, patch_size: int, varlen: bool = False) -> Patch
         patch_size: Wanted points per patch.
         varlen: Whether the kernel takes patches of different lengths (flash attention).
     """
-    counts = offset2bincount(offset)
-    size = patch_size if varlen else min(patch_size, int(counts.min()))
-    patches = (counts + size - 1) // size
-    padded = torch.where(counts > size, patches * size, counts)
-    ends, padded_ends = counts.cumsum(0), padded.cumsum(0)
-    shift = (padded_ends - padded) - (ends - counts)  # first slot minus first row of a cloud
-    device = offset.device
-
-    cloud = torch.arange(len(counts), device=device).repeat_interleave(padded)
-    slot_row = torch.arange(len(cloud), device=device) - shift[cloud]
-    slot_row = torch.where(slot_row >= ends[cloud], slot_row - size, slot_row)
-    rows = torch.arange(int(ends[-1]), device=device)
-    row_slot = rows + shift.repeat_interleave(counts)
-
-    first = patches.cumsum(0) - patches
-    owner = torch.arange(len(counts), device=device).repeat_interleave(patches)
-    within = torch.arange(len(owner), device=device) - first[owner]
-    starts = (padded_ends - padded)[owner] + within * size
-    cu_seqlens = torch.cat([starts, padded_ends[-1:]]).int()
-    return PatchLayout(slot_row, row_slot, cu_seqlens, size)
+    size = patch_size if varlen else min(patch_size, int(offset2bincount(offset).min()))
+    found = serialized_attention.patch_layout(
+        offset2batch(offset), size, "above" if varlen else "all"
+    )
+    return PatchLayout(
+        found["padded_indices"], found["unpadded_indices"], found["cu_seqlens"], size
+    )
 
 
 class PatchAttention(nn.Module):
@@ -118,7 +105,9 @@ class PatchAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.proj = nn.Linear(channels, channels)
         self.proj_drop = nn.Dropout(proj_drop)
-        self.rpe = RelativePositionalEncoding(patch_size, num_heads) if enable_rpe else None
+        self.rpe = None
+        if enable_rpe:
+            self.rpe = serialized_attention.RelativePositionalEncoding(patch_size, num_heads)
 
     def _gather(self, point: Point) -> tuple[Tensor, Tensor, PatchLayout]:
         """Point rows of the slots, slots of the point rows, and the layout, kept on the point."""
