@@ -11,6 +11,7 @@ from typing import Any
 import spconv.pytorch as spconv
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 from torch_pointcloud.layers.dropouts import DropPath
 from torch_pointcloud.layers.grid_pool import GridPool
 from torch_pointcloud.layers.serialized_pool import SerializedPool
@@ -36,18 +37,11 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class MLP(nn.Module):
-    """Two linear layers with GELU and dropout."""
-
-    def __init__(self, channels: int, hidden: int, drop: float) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(channels, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, channels)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+def mlp(channels: int, hidden: int, drop: float) -> nn.Sequential:
+    """Two linear layers with GELU and dropout, under the host's names."""
+    first, second = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+    steps = dict(fc1=first, act=nn.GELU(), drop1=nn.Dropout(drop), fc2=second)
+    return nn.Sequential(OrderedDict(steps, drop2=nn.Dropout(drop)))
 
 
 class Block(nn.Module):
@@ -87,7 +81,7 @@ class Block(nn.Module):
         self.attn = PatchAttention(channels, proj_drop=proj_drop, **attention)
         self.norm2 = wrapped_norm(nn.LayerNorm, channels)
         self.ls2 = self._scale(channels, layer_scale)
-        self.mlp = nn.Sequential(MLP(channels, int(channels * mlp_ratio), proj_drop))
+        self.mlp = nn.Sequential(mlp(channels, int(channels * mlp_ratio), proj_drop))
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     @staticmethod
@@ -173,9 +167,7 @@ class GridPooling(GridPool):
         pooled.update((key, point[key]) for key in self.CARRIED if key in point)
         for key in self.AVERAGED:
             if key in point:
-                total = point[key].new_zeros(len(batch), point[key].shape[1])
-                total.index_add_(0, inverse, point[key])
-                pooled[key] = total / inverse.bincount().unsqueeze(1)
+                pooled[key] = scatter(point[key], inverse, reduce="mean")
         if "grid_size" in point:
             pooled.grid_size = point.grid_size * self.stride
         pooled.pooling_inverse, pooled.pooling_parent = inverse, point

@@ -10,39 +10,29 @@ from typing import Any
 import spconv.pytorch as spconv
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
+from torch_pointcloud.layers.spconv_blocks import SparseBasicBlock, SparseConvBlock
 
 from dos_plugin.minihost.backbones.inputs import check_input
 
 _norm = partial(nn.BatchNorm1d, eps=1e-3, momentum=0.01)
+_conv = partial(SparseConvBlock, norm=_norm)
 
 
-class ResidualBlock(spconv.SparseModule):
-    """Two 3x3x3 convolutions on the cells of the input and a residual, projected if need be."""
+class ResidualBlock(SparseBasicBlock):
+    """The library's block of two 3x3x3 convolutions and a residual, its norms called as the host's.
+
+    The order of the children stays, since an optimizer and a state dict follow it.
+    """
+
+    norm1 = property(lambda self: self.bn1)
+    norm2 = property(lambda self: self.bn2)
 
     def __init__(self, in_channels: int, out_channels: int, indice_key: str) -> None:
-        super().__init__()
-        self.proj = spconv.SparseSequential(nn.Identity())
-        if in_channels != out_channels:
-            pointwise = spconv.SubMConv3d(in_channels, out_channels, 1, bias=False)
-            self.proj = spconv.SparseSequential(pointwise, _norm(out_channels))
-        self.conv1 = _conv3(in_channels, out_channels, indice_key)
-        self.bn1 = _norm(out_channels)
-        self.conv2 = _conv3(out_channels, out_channels, indice_key)
-        self.bn2 = _norm(out_channels)
-
-    def forward(self, x: spconv.SparseConvTensor) -> spconv.SparseConvTensor:
-        out = self.conv1(x)
-        out = self.conv2(out.replace_feature(self.bn1(out.features).relu()))
-        residual = self.proj(x).features
-        return out.replace_feature((self.bn2(out.features) + residual).relu())
-
-
-def _conv3(in_channels: int, out_channels: int, indice_key: str) -> nn.Module:
-    return spconv.SubMConv3d(in_channels, out_channels, 3, bias=False, indice_key=indice_key)
-
-
-def _conv_norm_relu(conv: Any) -> nn.Module:
-    return spconv.SparseSequential(conv, _norm(conv.out_channels), nn.ReLU())
+        super().__init__(in_channels, out_channels, indice_key=indice_key, norm=_norm)
+        for name, child in list(self.named_children()):
+            delattr(self, name)
+            self.add_module(name.replace("norm", "bn"), child)
 
 
 def _blocks(widths: Sequence[int], indice_key: str) -> nn.Module:
@@ -83,8 +73,7 @@ class SpUNet(nn.Module):
         self.in_channels = in_channels
         self.enc_mode = enc_mode
         self.num_stages = len(layers) // 2
-        stem = spconv.SubMConv3d(in_channels, base_channels, 5, bias=False, indice_key="stem")
-        self.conv_input = _conv_norm_relu(stem)
+        self.conv_input = _conv(in_channels, base_channels, 5, indice_key="stem")
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.enc = nn.ModuleList()
         self.dec = None if enc_mode else nn.ModuleList()
@@ -93,14 +82,14 @@ class SpUNet(nn.Module):
         rising = [*channels[::-1][: self.num_stages], channels[self.num_stages - 1]]  # way up
         for s in range(self.num_stages):
             key, width = f"spconv{s + 1}", channels[s]
-            down = spconv.SparseConv3d(finer[s], width, 2, stride=2, bias=False, indice_key=key)
-            self.down.append(_conv_norm_relu(down))
+            down = _conv(finer[s], width, 2, stride=2, conv_type="spconv", indice_key=key)
+            self.down.append(down)
             self.enc.append(_blocks([width] * (layers[s] + 1), f"subm{s + 1}"))
             if self.dec is None:
                 continue
             out = rising[s]
-            up = spconv.SparseInverseConv3d(rising[s + 1], out, 2, bias=False, indice_key=key)
-            self.up.append(_conv_norm_relu(up))
+            up = _conv(rising[s + 1], out, 2, conv_type="inverseconv", indice_key=key)
+            self.up.append(up)
             self.dec.append(_blocks([out + finer[s]] + [out] * layers[-1 - s], f"subm{s}"))
 
         width = channels[self.num_stages - 1] if enc_mode else channels[-1]
@@ -130,9 +119,7 @@ class SpUNet(nn.Module):
             skips.append(x)
         if self.dec is None:
             x = self.final(x)
-            clouds = x.indices[:, 0].long()
-            total = x.features.new_zeros(len(point.offset), x.features.shape[1])
-            return total.index_add(0, clouds, x.features) / clouds.bincount().unsqueeze(1)
+            return scatter(x.features, x.indices[:, 0].long(), reduce="mean")
         for up, blocks, skip in zip(self.up[::-1], self.dec[::-1], skips[-2::-1]):
             x = up(x)
             x = blocks(x.replace_feature(torch.cat([x.features, skip.features], dim=1)))
