@@ -51,10 +51,10 @@ class Block(nn.Module):
         channels: Feature width.
         mlp_ratio: Hidden width of the MLP over ``channels``.
         drop_path: Probability with which a point skips the attention or the MLP in training.
-        layer_scale: Start value of the learned scales after attention and MLP; None for none.
         pre_norm: Normalize before attention and MLP, not after the residual.
         cpe_indice_key: Name under which all convolutions of a level share their neighbours.
         proj_drop: Dropout in MLP and attention.
+        layer_scale: Start value of the learned scales after attention and MLP; None for none.
         attention: Further arguments of ``PatchAttention``.
     """
 
@@ -63,10 +63,10 @@ class Block(nn.Module):
         channels: int,
         mlp_ratio: float,
         drop_path: float,
-        layer_scale: float | None,
         pre_norm: bool,
         cpe_indice_key: str,
         proj_drop: float,
+        layer_scale: float | None = None,
         **attention: Any,
     ) -> None:
         super().__init__()

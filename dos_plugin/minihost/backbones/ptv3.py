@@ -22,6 +22,22 @@ from dos_plugin.minihost.backbones.blocks import (
 from dos_plugin.minihost.backbones.inputs import check_input
 from dos_plugin.minihost.point import Point
 
+# Options of the stages, with a prefix ``enc_`` or ``dec_``, and of all blocks alike.
+SIZES = ("depths", "channels", "num_head", "patch_size")
+BLOCK = (
+    "mlp_ratio",
+    "qkv_bias",
+    "qk_scale",
+    "attn_drop",
+    "proj_drop",
+    "layer_scale",
+    "pre_norm",
+    "enable_rpe",
+    "enable_flash",
+    "upcast_attention",
+    "upcast_softmax",
+)
+
 
 def _check_lengths(lengths: Mapping[str, Sequence[Any]], stages: int, name: str) -> None:
     for key, value in lengths.items():
@@ -33,34 +49,30 @@ class _PointTransformerV3(nn.Module):
     """What both variants share: stages of blocks, pooled on the way down, unpooled on the way up.
 
     Subclasses set ``name`` and ``pooling`` and make the ``embedding``.
+
+    Args:
+        embedding: The stem.
+        norm: Makes a normalization of (un)pooling from its width.
+        options: The real host's arguments, by name.
     """
 
     name: str
     pooling: Any
-    in_channels: int
 
-    def __init__(
-        self,
-        embedding: nn.Module,
-        norm: Any,
-        order: str | Sequence[str],
-        stride: Sequence[int],
-        enc: Mapping[str, Sequence[int]],
-        dec: Mapping[str, Sequence[int]],
-        drop_path: float,
-        shuffle_orders: bool,
-        traceable: bool,
-        enc_mode: bool,
-        **block: Any,
-    ) -> None:
+    def __init__(self, embedding: nn.Module, norm: Any, options: Mapping[str, Any]) -> None:
         super().__init__()
+        stride, enc_mode, drop_path = (options[k] for k in ("stride", "enc_mode", "drop_path"))
+        enc, dec = ({key: options[f"{side}_{key}"] for key in SIZES} for side in ("enc", "dec"))
+        block = {key: options[key] for key in BLOCK if key in options}
         stages = len(enc["depths"])
         _check_lengths({f"enc_{k}": v for k, v in enc.items()}, stages, self.name)
         _check_lengths({"stride": stride}, stages - 1, self.name)
         if not enc_mode:
             _check_lengths({f"dec_{k}": v for k, v in dec.items()}, stages - 1, self.name)
+        order = options["order"]
         self.order = [order] if isinstance(order, str) else list(order)
-        self.shuffle_orders = shuffle_orders
+        self.in_channels = options["in_channels"]
+        self.shuffle_orders = options["shuffle_orders"]
         self.enc_mode = enc_mode
         self.embedding = embedding
 
@@ -98,7 +110,7 @@ class _PointTransformerV3(nn.Module):
                 below[s],
                 norm,
                 skip_only=self.pooling is SerializedPooling,
-                traceable=traceable,
+                traceable=options.get("traceable", False),
             )
             stage = OrderedDict(up=up)
             stage.update(blocks(dec, s, drops[s].tolist()[::-1]))
@@ -171,46 +183,14 @@ class PointTransformerV3m1(_PointTransformerV3):
         pdnorm_affine: bool = True,
         pdnorm_conditions: Sequence[str] = ("ScanNet", "S3DIS", "Structured3D"),
     ) -> None:
+        options = dict(locals())  # the arguments
         if pdnorm_bn or pdnorm_ln:
             raise ValueError(
                 "PT-v3m1: pdnorm_bn and pdnorm_ln need the real host; the embedded host has "
                 "plain norms only"
             )
         norm = partial(nn.BatchNorm1d, eps=1e-3, momentum=0.01)
-        super().__init__(
-            SparseEmbedding(in_channels, enc_channels[0], norm),
-            norm,
-            order,
-            stride,
-            dict(
-                depths=enc_depths,
-                channels=enc_channels,
-                num_head=enc_num_head,
-                patch_size=enc_patch_size,
-            ),
-            dict(
-                depths=dec_depths,
-                channels=dec_channels,
-                num_head=dec_num_head,
-                patch_size=dec_patch_size,
-            ),
-            drop_path,
-            shuffle_orders,
-            traceable=False,
-            enc_mode=enc_mode,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            layer_scale=None,
-            pre_norm=pre_norm,
-            enable_rpe=enable_rpe,
-            enable_flash=enable_flash,
-            upcast_attention=upcast_attention,
-            upcast_softmax=upcast_softmax,
-        )
-        self.in_channels = in_channels
+        super().__init__(SparseEmbedding(in_channels, enc_channels[0], norm), norm, options)
 
     def _embed(self, point: Point) -> Point:
         point.serialization(self.order, shuffle_orders=self.shuffle_orders)
@@ -258,40 +238,9 @@ class PointTransformerV3m2(_PointTransformerV3):
         enc_mode: bool = False,
         freeze_encoder: bool = False,
     ) -> None:
-        super().__init__(
-            LinearEmbedding(in_channels, enc_channels[0], mask_token),
-            nn.LayerNorm,
-            order,
-            stride,
-            dict(
-                depths=enc_depths,
-                channels=enc_channels,
-                num_head=enc_num_head,
-                patch_size=enc_patch_size,
-            ),
-            dict(
-                depths=dec_depths,
-                channels=dec_channels,
-                num_head=dec_num_head,
-                patch_size=dec_patch_size,
-            ),
-            drop_path,
-            shuffle_orders,
-            traceable=traceable,
-            enc_mode=enc_mode,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            attn_drop=attn_drop,
-            proj_drop=proj_drop,
-            layer_scale=layer_scale,
-            pre_norm=pre_norm,
-            enable_rpe=enable_rpe,
-            enable_flash=enable_flash,
-            upcast_attention=upcast_attention,
-            upcast_softmax=upcast_softmax,
-        )
-        self.in_channels = in_channels
+        options = dict(locals())  # the arguments
+        embedding = LinearEmbedding(in_channels, enc_channels[0], mask_token)
+        super().__init__(embedding, nn.LayerNorm, options)
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
             self.embedding.requires_grad_(False)
