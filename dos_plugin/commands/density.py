@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-HELP = "show what grid sizes and mask blocks mean for your scans"
 NEAR = (3.0, 20.0)  # metres from the origin, for the commonest height; nearer is the vehicle
 BIN = 0.1  # metres, of heights
 NEIGHBOURS = [shift for shift in product((-1, 0, 1), repeat=3) if any(shift)]

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HELP = "choose a fraction of the training scans, for training with few labels"
 FOLDER = "few"  # in the data root, where splits are written by default
 RECORD = "split.json"
 KITTI_TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")

@@ -89,39 +89,6 @@ class OneCycleLR(lr_scheduler.OneCycleLR):
         super().__init__(optimizer, max_lr, total_steps=total_steps, pct_start=pct_start, **kwargs)
 
 
-@SCHEDULERS.register_module()
-class CosineAnnealingLR(lr_scheduler.CosineAnnealingLR):
-    """Cosine from the initial rate to ``eta_min`` over all steps."""
-
-    def __init__(
-        self, optimizer, total_steps: int, eta_min: float = 0, last_epoch: int = -1
-    ) -> None:
-        super().__init__(optimizer, T_max=total_steps, eta_min=eta_min, last_epoch=last_epoch)
-
-
-@SCHEDULERS.register_module()
-class PolyLR(lr_scheduler.LambdaLR):
-    """Rate times (1 - step / (total_steps + 1)) ** power."""
-
-    def __init__(
-        self, optimizer, total_steps: int, power: float = 0.9, last_epoch: int = -1
-    ) -> None:
-        super().__init__(
-            optimizer, lambda step: (1 - step / (total_steps + 1)) ** power, last_epoch=last_epoch
-        )
-
-
-@SCHEDULERS.register_module()
-class MultiStepLR(lr_scheduler.MultiStepLR):
-    """Rate times ``gamma`` at each of ``milestones``, which are fractions of all steps."""
-
-    def __init__(
-        self, optimizer, milestones, total_steps: int, gamma: float = 0.1, last_epoch: int = -1
-    ) -> None:
-        steps = [int(fraction * total_steps) for fraction in milestones]
-        super().__init__(optimizer, milestones=steps, gamma=gamma, last_epoch=last_epoch)
-
-
 def build_scheduler(cfg: dict, optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
     """Build the schedule of ``cfg``, which holds ``total_steps`` by now."""
     return SCHEDULERS.build({**copy.deepcopy(cfg), "optimizer": optimizer})

@@ -29,11 +29,6 @@ class Curve(NamedTuple):
         return cls(np.array(steps), np.array([points[step] for step in steps], dtype=np.float64))
 
 
-def read_scalars(folder: str | Path) -> dict[str, Curve]:
-    """The curves of :func:`read_events`, whatever is wrong with the files."""
-    return read_events(folder)[0]
-
-
 def read_events(folder: str | Path) -> tuple[dict[str, Curve], dict[Path, str]]:
     """All scalars in the event files of a folder, by tag, in the order of their steps.
 

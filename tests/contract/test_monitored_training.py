@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dos_plugin.host import HOST
-from dos_plugin.runs.scalars import read_scalars
+from dos_plugin.runs.scalars import read_events
 from tests.tiny_run import write_scans
 
 ROOT = Path(__file__).parents[2]
@@ -69,14 +69,14 @@ def runs(tmp_path_factory):
 
 
 def test_scalars_are_written(runs):
-    curves = read_scalars(runs["with"])
+    curves = read_events(runs["with"])[0]
     written = {tag.removeprefix("monitor/") for tag in curves if tag.startswith("monitor/")}
     assert written == TAGS
     # The random features, then once an epoch, of 2 steps: at its last batch.
     assert list(curves["monitor/rankme"].step) == [0, 1, 3]
     assert all(0 < share <= 1 for share in curves["monitor/visible"].value)
     assert all(1 <= rank <= 12 for rank in curves["monitor/rankme"].value)
-    assert not any(tag.startswith("monitor/") for tag in read_scalars(runs["without"]))
+    assert not any(tag.startswith("monitor/") for tag in read_events(runs["without"])[0])
 
 
 def test_a_line_an_epoch_and_no_warning(runs):
@@ -87,7 +87,7 @@ def test_a_line_an_epoch_and_no_warning(runs):
 
 
 def test_the_training_is_bitwise_the_same(runs):
-    first, second = (read_scalars(runs[name])["train_batch/loss"] for name in ("with", "without"))
+    first, second = (read_events(runs[name])[0]["train_batch/loss"] for name in ("with", "without"))
     assert len(first.value) == 8 and list(first.value) == list(second.value)
     states = [torch.load(runs[name] / "model/model_last.pth", weights_only=False) for name in runs]
     weights = [state["state_dict"] for state in states]

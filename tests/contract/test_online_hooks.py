@@ -21,7 +21,7 @@ from PIL import Image
 
 from dos_plugin.host import HOST, active_host
 from dos_plugin.runs.run import open_run
-from dos_plugin.runs.scalars import read_scalars
+from dos_plugin.runs.scalars import read_events
 from tests.tiny_run import write_config, write_scans
 
 EPOCHS = 3
@@ -194,7 +194,7 @@ def test_probe_values(watched):
             assert 0 < entry[kind]["miou"] <= 100
             assert set(entry[kind]["iou"]) == {"class 0", "class 1", "class 2"}
     assert len({entry["linear"]["miou"] for entry in history}) > 1
-    curves = read_scalars(watched[0])
+    curves = read_events(watched[0])[0]
     for kind in ("linear", "knn"):
         np.testing.assert_array_equal(curves[f"probe/{kind}_mIoU"].step, [0, 1, 2, 3])
         expected = [entry[kind]["miou"] for entry in history]

@@ -14,7 +14,7 @@ import torch
 from dos_plugin import cli
 from dos_plugin.commands.demo import Plan, State, command_line, make_plan, pretrain
 from dos_plugin.runs.memory import PeakMemory
-from dos_plugin.runs.scalars import read_scalars
+from dos_plugin.runs.scalars import read_events
 
 
 def demo(folder, *options):
@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(plan):
     assert pretrain(plan, state_of(plan)) == 0
     checkpoint = plan.out / "model/model_last.pth"
     whole = torch.load(checkpoint, weights_only=False)
-    losses = read_scalars(plan.out)["train_batch/loss"].value
+    losses = read_events(plan.out)[0]["train_batch/loss"].value
     assert whole["epoch"] == 2
 
     # As if Ctrl-C had come in the second epoch: checkpoint of the first one, phase not done.
@@ -106,7 +106,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(plan):
     assert resumed["epoch"] == 2
     for key, value in whole["state_dict"].items():
         torch.testing.assert_close(resumed["state_dict"][key], value, rtol=0, atol=0, msg=key)
-    np.testing.assert_array_equal(read_scalars(plan.out)["train_batch/loss"].value, losses)
+    np.testing.assert_array_equal(read_events(plan.out)[0]["train_batch/loss"].value, losses)
     assert "resume=True" in json.loads((plan.out / "demo.json").read_text())["pretrain"]["command"]
 
 

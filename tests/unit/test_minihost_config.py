@@ -39,7 +39,7 @@ mix_prob = 0
 param_dicts = None
 model = dict(type="M")
 optimizer = dict(type="AdamW", lr=0.1)
-scheduler = dict(type="PolyLR")
+scheduler = dict(type="OneCycleLR")
 data = dict(train=dict(type="D", pair=(1, 2)))
 hooks = [dict(type="A", keywords=""), dict(type="B")]
 train = dict(type="DefaultTrainer")

@@ -35,7 +35,7 @@ from dos_plugin.reports.evidence import Facts
 from dos_plugin.reports.write import probe_into, write_report
 from dos_plugin.runs.record import read_record
 from dos_plugin.runs.run import open_run
-from dos_plugin.runs.scalars import read_scalars, smooth
+from dos_plugin.runs.scalars import read_events, smooth
 from tests.tiny_run import write_run, write_scans
 
 SETTINGS = ProbeSettings(seeds=(0, 1), steps=40, knn_bank=200, knn_queries=200)
@@ -65,18 +65,18 @@ def log(folder, values, first=0):
 
 def test_scalars_are_what_was_logged(tmp_path):
     log(tmp_path, [3.0, 2.0, 1.5])
-    curves = read_scalars(tmp_path)
+    curves = read_events(tmp_path)[0]
     assert set(curves) == {"train_batch/loss", "params/lr"}
     np.testing.assert_array_equal(curves["train_batch/loss"].step, [0, 1, 2])
     np.testing.assert_allclose(curves["params/lr"].value, [0.3, 0.2, 0.15], rtol=1e-6)
-    assert read_scalars(tmp_path / "nothing") == {}
+    assert read_events(tmp_path / "nothing")[0] == {}
 
 
 def test_an_event_file_that_was_cut_off_gives_what_is_whole(tmp_path):
     log(tmp_path, np.arange(50.0))
     (file,) = tmp_path.glob("events*")
     file.write_bytes(file.read_bytes()[:-20])
-    assert len(read_scalars(tmp_path)["train_batch/loss"].step) >= 49
+    assert len(read_events(tmp_path)[0]["train_batch/loss"].step) >= 49
 
 
 def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path):
@@ -88,7 +88,7 @@ def test_a_resumed_run_replaces_the_steps_it_repeats(tmp_path):
         os.utime(file, (1000 - age, 1000 - age))
         file.rename(tmp_path / f"{file.name}.{age}")
     log(tmp_path / "another run", [9.0] * 9)  # in a folder of this one: none of its curves
-    curve = read_scalars(tmp_path)["train_batch/loss"]
+    curve = read_events(tmp_path)[0]["train_batch/loss"]
     np.testing.assert_array_equal(curve.step, [0, 1, 2, 3])
     np.testing.assert_array_equal(curve.value, [1, 1, 5, 6])
 
@@ -101,7 +101,7 @@ def test_a_new_run_in_the_same_folder_is_not_continued_by_the_earlier_one(tmp_pa
         (file,) = (tmp_path / "run").glob("events*")
         os.utime(file, (time, time))
         file.rename(tmp_path / f"{file.name}.{time}")
-    np.testing.assert_array_equal(read_scalars(tmp_path)["train_batch/loss"].value, [3, 2])
+    np.testing.assert_array_equal(read_events(tmp_path)[0]["train_batch/loss"].value, [3, 2])
 
 
 def test_smooth_is_a_mean_over_a_shrinking_window():

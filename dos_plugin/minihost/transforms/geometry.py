@@ -38,58 +38,6 @@ class CenterShift:
         return data_dict
 
 
-@TRANSFORMS.register_module()
-class PositiveShift:
-    """Move the minimum of each coordinate to 0."""
-
-    def __call__(self, data_dict: dict) -> dict:
-        if "coord" in data_dict:
-            coord = _coord(data_dict, self)
-            data_dict["coord"] = coord - coord.min(axis=0)
-        return data_dict
-
-
-@TRANSFORMS.register_module()
-class NormalizeCoord:
-    """Move the mean to 0 and scale so that the farthest point has distance 1."""
-
-    def __call__(self, data_dict: dict) -> dict:
-        if "coord" in data_dict:
-            coord = _coord(data_dict, self)
-            coord = coord - coord.mean(axis=0)
-            data_dict["coord"] = coord / np.linalg.norm(coord, axis=1).max()
-        return data_dict
-
-
-@TRANSFORMS.register_module()
-class RandomShift:
-    """Move the scene by a uniform amount per axis; ``shift`` is (low, high) per axis, metres."""
-
-    def __init__(self, shift=((-0.2, 0.2), (-0.2, 0.2), (0, 0))) -> None:
-        self.shift = shift
-
-    def __call__(self, data_dict: dict) -> dict:
-        if "coord" in data_dict:
-            amount = [np.random.uniform(low, high) for low, high in self.shift]
-            data_dict["coord"] = _shift(data_dict["coord"], amount)
-        return data_dict
-
-
-@TRANSFORMS.register_module()
-class PointClip:
-    """Clamp coordinates onto a box (x y z minimum, then maximum); no point is removed."""
-
-    def __init__(self, point_cloud_range=(-80, -80, -3, 80, 80, 1)) -> None:
-        self.point_cloud_range = point_cloud_range
-
-    def __call__(self, data_dict: dict) -> dict:
-        if "coord" in data_dict:
-            coord = data_dict["coord"]
-            box = np.asarray(self.point_cloud_range, dtype=coord.dtype)
-            data_dict["coord"] = np.clip(coord, box[:3], box[3:])
-        return data_dict
-
-
 def _rotation(axis: str, angle: float) -> np.ndarray:
     """Right-handed rotation matrix (3, 3) about an axis; the angle is in radians."""
     cos, sin = np.cos(angle), np.sin(angle)

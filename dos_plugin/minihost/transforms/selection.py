@@ -181,11 +181,3 @@ class RandomDropout:
             keep = int(count * (1 - self.dropout_ratio))
             data_dict = select(data_dict, np.random.choice(count, keep, replace=False))
         return data_dict
-
-
-@TRANSFORMS.register_module()
-class ShufflePoint:
-    """Put the points in random order."""
-
-    def __call__(self, data_dict: dict) -> dict:
-        return select(data_dict, np.random.permutation(len(data_dict["coord"])))
