@@ -1,7 +1,6 @@
 """How dense scans are, where their points lie, and what grid and mask block sizes mean for them."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -107,18 +106,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the table; exit status 0, or 2 with one line on what is wrong."""
-    try:
-        for size in (*args.grid_size, args.block_size):
-            if not 0 < size < np.inf:
-                raise ValueError(f"--grid-size, --block-size: {size}, expected a number above 0")
-        if args.scans < 1:
-            raise ValueError(f"--scans: {args.scans}, expected 1 or more")
-        scenes = find_scenes(Path(args.root), args.split, args.scans)
-        coords = [np.load(path) for path in scenes]
-    except (ValueError, OSError) as error:
-        print(f"dos-plugin density: {error}", file=sys.stderr)
-        return 2
+    """Print the table."""
+    for size in (*args.grid_size, args.block_size):
+        if not 0 < size < np.inf:
+            raise ValueError(f"--grid-size, --block-size: {size}, expected a number above 0")
+    if args.scans < 1:
+        raise ValueError(f"--scans: {args.scans}, expected 1 or more")
+    scenes = find_scenes(Path(args.root), args.split, args.scans)
+    coords = [np.load(path) for path in scenes]
     _tell_frame(coords)
     _tell_strength([path.with_name("strength.npy") for path in scenes])
     print(

@@ -17,7 +17,6 @@ import json
 import os
 import pickle
 import shutil
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,13 +239,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write a split and say how to use it; exit status 0, or 2 with one line on what is wrong."""
-    try:
-        split = write_split(args.root, args.fraction, args.seed, args.out)
-    except (ValueError, OSError) as error:
-        print(f"dos-plugin split: {error}", file=sys.stderr)
-        return 2
-    _tell(split, vars(args))
+    """Write a split and say how to use it."""
+    _tell(write_split(args.root, args.fraction, args.seed, args.out), vars(args))
     return 0
 
 

@@ -13,7 +13,7 @@ from dos_plugin import cli
 from dos_plugin.runs.record import read_record
 from dos_plugin.runs.scalars import read_events
 from tests.tiny_run import write_run, write_scans
-from tests.unit.test_train_log import train, write
+from tests.unit.test_runs_log import train, write
 
 
 @pytest.fixture(scope="module")

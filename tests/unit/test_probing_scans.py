@@ -6,7 +6,6 @@ import torch
 
 from dos_plugin.host import active_host
 from dos_plugin.models.backbone import build_backbone
-from dos_plugin.models.inputs import feature_keys
 from dos_plugin.probing.scans import (
     ScanSource,
     default_splits,
@@ -113,14 +112,6 @@ def test_transform_keeps_what_is_deterministic():
     )
     with pytest.raises(ValueError, match="has no GridSample"):
         scan_transform([dict(type="Height")])
-
-
-def test_feature_keys_come_from_collect():
-    pretrain = dict(type="Collect", keys=(), view1_feat_keys=("view1_strength", "view1_height"))
-    assert feature_keys([pretrain]) == ("strength", "height")
-    assert feature_keys([dict(type="Collect", keys=(), feat_keys=("coord",))]) == ("coord",)
-    with pytest.raises(ValueError, match="no Collect with view1_feat_keys"):
-        feature_keys([dict(type="ToTensor")])
 
 
 def test_features_of_all_levels_follow_the_pooling_maps(run, scan):
