@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test detection-env test-detection lint format clean
 
 .venv/.done: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,20 @@ demo: .venv/.done  ## pretrain on synthetic streets, probe, report: exp/dos/demo
 test: .venv/.done lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# MMDetection3D in an environment that sees the packages of .venv behind its own
+.venv-detection/.done: .venv/.done requirements-detection.txt
+	$(PYTHON) -m venv --clear --without-pip .venv-detection
+	echo '*' > .venv-detection/.gitignore
+	$(BIN)/python -c "import sysconfig as s; print('import site; site.addsitedir(%r)' % s.get_path('purelib'))" \
+		> "$$(.venv-detection/bin/python -c "import sysconfig as s; print(s.get_path('purelib'))")/others.pth"
+	$(BIN)/pip --python .venv-detection/bin/python install --quiet --no-deps -r requirements-detection.txt
+	touch $@
+
+detection-env: .venv-detection/.done  ## docs/detection.md
+
+test-detection: .venv-detection/.done
+	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest tests/unit/test_detection_*.py tests/integration/test_mmdet3d*.py
+
 lint: .venv/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,4 +42,4 @@ format: .venv/.done
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-detection build dist *.egg-info
