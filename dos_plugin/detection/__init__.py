@@ -1,0 +1,7 @@
+"""DOS backbones in 3D detectors, in hosts that own the detector.
+
+The files here know no such host: the grid (``grid.py``), features of a stage (``tap.py``), the
+view from above (``bev.py``), a checkpoint's weights (``load.py``), learning rates by depth
+(``rates.py``), all of it as one module (``encoder.py``) and a share of the labels
+(``subset.py``). ``mmdet3d/`` is MMDetection3D. See docs/detection.md.
+"""
