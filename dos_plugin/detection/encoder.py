@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -34,9 +35,11 @@ class BEVEncoder(nn.Module):
         channels: C, channels of the linear layer.
         reduce: How rows that share a place are reduced, see :func:`to_bev`.
         freeze: Whether the backbone keeps its weights and stays in eval mode.
+        amp: "bfloat16" for a backbone that computes in it on a GPU, as in the pretraining, and a
+            detector around it that does not: focal losses of heat maps overflow in half precision.
 
     Raises:
-        ValueError: If the backbone has no level of the grid's stride.
+        ValueError: If the backbone has no level of the grid's stride, or for another ``amp``.
     """
 
     def __init__(
@@ -46,11 +49,15 @@ class BEVEncoder(nn.Module):
         channels: int = 64,
         reduce: Literal["mean", "max"] = "mean",
         freeze: bool = False,
+        amp: str | None = None,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.reduce = reduce
         self.freeze = freeze
+        if amp not in (None, "bfloat16"):
+            raise ValueError(f"amp: expected bfloat16 or None, got {amp!r}")
+        self.amp = amp
         self.in_channels = int(backbone["in_channels"])
         self.pooling = tuple(backbone.get("stride", (2, 2, 2, 2)))
         self.backbone = build_backbone(backbone)
@@ -110,9 +117,9 @@ class BEVEncoder(nn.Module):
             grid_coord=cells,
             offset=counts[present].cumsum(0),
         )
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze), self._precision():
             stage = tap(self.backbone(point), cells, dense, self.grid.stride, self.pooling)
-        rows = self.proj(stage.feat).float()
+        rows = self.proj(stage.feat.float()).float()
         return to_bev(
             rows,
             stage.cells,
@@ -122,3 +129,8 @@ class BEVEncoder(nn.Module):
             self.grid.bev_shape[0],
             self.reduce,
         )
+
+    def _precision(self) -> Any:
+        if self.amp is None or not next(self.proj.parameters()).is_cuda:
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", torch.bfloat16)
