@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -109,5 +110,9 @@ def load_pretrained(
             f"entries match, {', '.join(wrong) or 'nothing else is there'}. Type, widths, depths "
             f"and in_channels of the backbone must be those of the checkpoint's config{hint}"
         )
-    backbone.load_state_dict({name: found[name] for name in matched}, strict=False)
+    # Not load_state_dict: once MMDetection3D is imported, that of spconv's layers takes a state
+    # dict without a version for one of spconv 1 and turns its kernels around.
+    with torch.no_grad():
+        for name in matched:
+            own[name].copy_(found[name])
     return LoadReport(source, matched, tuple(missing), tuple(unexpected), inflated)
