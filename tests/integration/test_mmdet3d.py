@@ -201,6 +201,9 @@ def test_twenty_percent_of_scans_and_of_objects():
 
 
 def voxels_of(points, features=("coord", "strength", "time"), **options):
+    import dos_plugin.detection.mmdet3d  # here, since above it is custom_imports that loads it
+
+    assert dos_plugin.detection.mmdet3d
     options = {
         **dict(point_cloud_range=[-8, -8, -2, 8, 8, 2], grid_size=0.5, stride=2),
         **options,
@@ -240,6 +243,34 @@ def test_voxels_errors():
         voxels_of([scan], ("coord", "ring"))
     with pytest.raises(ValueError, match="point_cloud_range: z .* a whole number"):
         voxels_of([scan], point_cloud_range=[-8, -8, -2, 8, 8, 2.3])
+
+
+@pytest.mark.parametrize("name", ["0c-nuscenes-sc", "1a-nuscenes-spunet-ft"])
+def test_features_lie_where_the_head_looks_for_the_box(name, small_configs):
+    """Points of one car alone: the lit cells surround the peak of the head's own target."""
+    config = narrow(Config.fromfile(small_configs / f"objdet-dos-v1m1-{name}.py"))
+    torch.manual_seed(0)
+    model = MODELS.build(config.model).eval()
+    x, y, size, yaw = 12.3, -7.1, torch.tensor([4.4, 2.0, 1.6]), 0.4
+    turned = torch.tensor([[math.cos(yaw), math.sin(yaw), 0], [-math.sin(yaw), math.cos(yaw), 0]])
+    turned = torch.cat([turned, torch.tensor([[0.0, 0, 1]])])
+    points = (torch.rand(4000, 3) - 0.5) * size @ turned + torch.tensor([x, y, 0])
+    scan = torch.cat([points, torch.rand(4000, 2)], dim=1)
+    voxels = model.data_preprocessor(dict(inputs=dict(points=[scan])))["inputs"]["voxels"]
+    keys = ("voxels", "num_points", "coors")
+    rows = model.pts_voxel_encoder(*(voxels[key] for key in keys))
+    lit = model.pts_middle_encoder(rows, voxels["coors"], 1)[0].abs().sum(0) > 0
+    box = torch.tensor([[x, y, -0.8, *size.tolist(), yaw, 0, 0]])
+    box = LiDARInstance3DBoxes(box, box_dim=9)
+    truth = InstanceData(bboxes_3d=box, labels_3d=torch.tensor([0]))
+    heat = model.pts_bbox_head.get_targets([truth])[0][0][0, 0]
+    assert heat.shape == lit.shape == (32, 32)  # cells of 1.6 m
+    peak = (heat == 1).nonzero().tolist()
+    assert peak == [[int((y + 25.6) / 1.6), int((x + 25.6) / 1.6)]]
+    cells = lit.nonzero().float()
+    assert 3 <= len(cells) <= 12 and lit[tuple(peak[0])]
+    middle = (cells.mean(0) + 0.5) * 1.6 - 25.6
+    torch.testing.assert_close(middle, torch.tensor([y, x]), rtol=0, atol=0.8)
 
 
 def test_operators_raise():
