@@ -109,12 +109,12 @@ def _for_torch_pointcloud(
     state: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
     """State dict by the library's names, how to build its model, and host names by library's."""
-    from dos_plugin.runs import torch_pointcloud as library_models
+    from dos_plugin.runs import torch_pointcloud
 
-    name, kwargs = library_models.constructor(config)
-    names = library_models.library_names(state, name)
+    name, kwargs = torch_pointcloud.constructor(config)
+    names = torch_pointcloud.library_names(state, name)
     renamed = {names[key]: state[key] for key in state if key in names}
-    load_strictly(library_models.build(name, kwargs), renamed, "the exported file")
+    load_strictly(torch_pointcloud.build(name, kwargs), renamed, "the exported file")
     return renamed, dict(constructor=name, kwargs=kwargs), {v: k for k, v in names.items()}
 
 

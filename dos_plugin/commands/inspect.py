@@ -17,17 +17,11 @@ import torch
 from torch import Tensor
 
 from dos_plugin.messages import some
-from dos_plugin.models.backbone import BRANCHES
+from dos_plugin.models.backbone import BRANCHES, STEMS
 from dos_plugin.models.inputs import feature_keys, grid_size
 from dos_plugin.runs.checkpoint import Checkpoint, below, checkpoint_of, load_file, starts
 from dos_plugin.runs.config import config_beside, plain, read_literals
 
-# The first layer of a backbone, and whose it is.
-STEMS = {
-    "embedding.stem.conv.weight": "PT-v3m1",
-    "embedding.stem.linear.weight": "PT-v3m2",
-    "conv_input.0.weight": "SpUNet-v1m1",
-}
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 
 

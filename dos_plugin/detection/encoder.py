@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from dos_plugin.detection.bev import to_bev
 from dos_plugin.detection.grid import DetectionGrid
 from dos_plugin.detection.tap import tap, tap_channels
+from dos_plugin.host import active_host
+from dos_plugin.models.backbone import runnable
 
 
 def build_backbone(config: Mapping[str, Any]) -> nn.Module:
@@ -19,8 +21,6 @@ def build_backbone(config: Mapping[str, Any]) -> nn.Module:
 
     Flash attention is left out where there is none.
     """
-    from dos_plugin.runs import active_host, runnable
-
     return active_host().build_model(runnable(config))
 
 

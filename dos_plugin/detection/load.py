@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dos_plugin.checkpoint_file import Branch, backbone_state, read_checkpoint, some
-
-# First layers of PT-v3m1, PT-v3m2 and SpUNet; the last dimension counts the input channels.
-STEMS = ("embedding.stem.conv.weight", "embedding.stem.linear.weight", "conv_input.0.weight")
+from dos_plugin.messages import some
+from dos_plugin.models.backbone import STEMS, Branch
+from dos_plugin.runs.checkpoint import read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def load_pretrained(
             much may be a part that the backbone has nothing of, such as a decoder, and the mask
             token.
     """
-    found = dict(backbone_state(read_checkpoint(file), branch, file))
+    found = read_checkpoint(file).backbone(branch)
     source = f"{file} ({branch})"
     own = backbone.state_dict()
     stem = next((name for name in STEMS if name in own), None)

@@ -17,6 +17,13 @@ Branch = Literal["student", "teacher", "segmentor"]
 # Those of a pretraining.
 BRANCHES: tuple[Branch, ...] = ("student", "teacher")
 
+# The first layer of a backbone, whose last dimension counts the input channels, and whose it is.
+STEMS = {
+    "embedding.stem.conv.weight": "PT-v3m1",
+    "embedding.stem.linear.weight": "PT-v3m2",
+    "conv_input.0.weight": "SpUNet-v1m1",
+}
+
 
 def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
     """The backbone of a config, without drop path and shuffled orders.

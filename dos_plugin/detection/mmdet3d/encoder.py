@@ -9,10 +9,10 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from dos_plugin.checkpoint_file import Branch
 from dos_plugin.detection.encoder import BEVEncoder
 from dos_plugin.detection.grid import DetectionGrid
 from dos_plugin.detection.load import load_pretrained
+from dos_plugin.models.backbone import Branch
 
 
 @MODELS.register_module()
