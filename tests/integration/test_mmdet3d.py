@@ -273,6 +273,17 @@ def test_features_lie_where_the_head_looks_for_the_box(name, small_configs):
     torch.testing.assert_close(middle, torch.tensor([y, x]), rtol=0, atol=0.8)
 
 
+def test_rates_by_depth_errors():
+    from dos_plugin.detection.mmdet3d import DOSOptimWrapperConstructor
+
+    optimizer = dict(optimizer=dict(type="AdamW", lr=1e-3))
+    model = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"expects layer_decay in it, got \['custom_keys'\]"):
+        DOSOptimWrapperConstructor(optimizer, dict(custom_keys={}))(model)
+    with pytest.raises(ValueError, match="Linear has no DOSMiddleEncoder"):
+        DOSOptimWrapperConstructor(optimizer, dict(layer_decay=0.9))(model)
+
+
 def test_operators_raise():
     from mmcv.ops import nms_rotated
 

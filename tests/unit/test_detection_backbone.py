@@ -10,6 +10,8 @@ from dos_plugin.detection.grid import DetectionGrid
 from dos_plugin.detection.load import STEMS, load_pretrained
 from dos_plugin.detection.rates import layer_scales
 from dos_plugin.detection.tap import tap, tap_channels
+from dos_plugin.export import FORMATS, export, write
+from tests.exported_runs import BACKBONES, make_run
 from tests.small_backbones import PTV3, SMALL, UNET, build, cloud, collate
 
 GRID = DetectionGrid((-2.4, -2.0, -1.6, 2.4, 2.0, 1.6), 0.1, 4, z_bins=2)
@@ -170,6 +172,8 @@ def test_encoder_errors():
     assert not encoder(feat[:0], cells[:0], batch[:0], 2).any()
     with pytest.raises(ValueError, match=r"stride: expected one of the encoder's \[1, 2, 4\]"):
         BEVEncoder(CONFIGS["m2"], DetectionGrid((-8, -8, -8, 8, 8, 8), 0.1, 8))
+    with pytest.raises(ValueError, match="amp: expected bfloat16 or None, got 'float16'"):
+        BEVEncoder(CONFIGS["m2"], GRID, amp="float16")
 
 
 KINDS = {"m1": "PT-v3m1", "m2": "PT-v3m2", "spunet": "SpUNet-v1m1"}
@@ -258,6 +262,24 @@ def test_load_counts_and_errors(tmp_path):
     torch.save(content, segmentation)
     report = load_pretrained(make("m2"), segmentation, "segmentor")
     assert report.unexpected and all(name.startswith("dec.") for name in report.unexpected)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("name", ["m1", "m2", "spunet"])
+def test_load_an_exported_file(name, to, tmp_path):
+    """By the host's names or torch-pointcloud's, and only as the branch that it is of."""
+    run = make_run(tmp_path / "run", BACKBONES[name])
+    write(export(run, to, "teacher"), tmp_path / "teacher.pth")
+    saved = torch.load(run.checkpoint)["state_dict"]
+    state = {key.removeprefix("module."): value for key, value in saved.items()}
+    config = dict(BACKBONES[name], in_channels=3)
+    backbone = build(config.pop("type"), **config)
+    report = load_pretrained(backbone, tmp_path / "teacher.pth", "teacher", added_channels=1)
+    for key, value in backbone.state_dict().items():
+        value = value[..., :2] if key == report.inflated else value
+        assert torch.equal(value, state[f"teacher.backbone.{key}"])
+    with pytest.raises(ValueError, match=r"holds no 'student' backbone .* it has: teacher"):
+        load_pretrained(backbone, tmp_path / "teacher.pth", added_channels=1)
 
 
 @pytest.mark.parametrize("name", ["m1-decoder", "m2-decoder", "spunet"])
