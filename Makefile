@@ -16,6 +16,7 @@ demo: .venv/.done  ## pretrain on synthetic streets, probe, report: exp/dos/demo
 
 test: .venv/.done lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	if [ -e .venv-detection/.done ]; then $(MAKE) test-detection; fi
 
 # MMDetection3D in an environment that sees the packages of .venv behind its own
 .venv-detection/.done: .venv/.done requirements-detection.txt
@@ -29,7 +30,7 @@ test: .venv/.done lint
 detection-env: .venv-detection/.done  ## docs/detection.md
 
 test-detection: .venv-detection/.done
-	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest tests/unit/test_detection_*.py tests/integration/test_mmdet3d*.py
+	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest -n 2 --dist loadfile tests/integration/test_mmdet3d*.py
 
 lint: .venv/.done
 	$(BIN)/ruff check .

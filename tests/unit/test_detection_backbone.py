@@ -5,12 +5,12 @@ from collections import defaultdict
 import pytest
 import torch
 
+from dos_plugin.commands.export import FORMATS, export, write
 from dos_plugin.detection.encoder import BEVEncoder
 from dos_plugin.detection.grid import DetectionGrid
 from dos_plugin.detection.load import STEMS, load_pretrained
 from dos_plugin.detection.rates import layer_scales
 from dos_plugin.detection.tap import tap, tap_channels
-from dos_plugin.export import FORMATS, export, write
 from tests.exported_runs import BACKBONES, make_run
 from tests.small_backbones import PTV3, SMALL, UNET, build, cloud, collate
 
