@@ -5,9 +5,8 @@ scene-0916, at DOS_REAL_NUSCENES or ~/.cache/dos-plugin/real/nuscenes.
 """
 
 import importlib.util
-import json
 import os
-import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,100 +31,21 @@ from mmdet3d.evaluation.metrics import NuScenesMetric  # noqa: E402
 from mmdet3d.registry import DATASETS, MODELS  # noqa: E402
 from mmdet3d.utils import register_all_modules  # noqa: E402
 from mmengine.config import Config  # noqa: E402
-from nuscenes import NuScenes  # noqa: E402
-from nuscenes.eval.detection.utils import category_to_detection_name  # noqa: E402
-from pyquaternion import Quaternion  # noqa: E402
 
 from dos_plugin.shipped import configs_dir  # noqa: E402
-from tests.nuscenes_tables import CLASSES  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from keyframes import CLASSES, write_root  # noqa: E402
 
 SCENE = "scene-0916"  # of the official mini_val
 CONFIG = configs_dir() / "detection" / "objdet-dos-v1m1-0c-nuscenes-sc.py"
 
 
-def pose(record):
-    matrix = np.eye(4)
-    matrix[:3, :3] = Quaternion(record["rotation"]).rotation_matrix
-    matrix[:3, 3] = record["translation"]
-    return matrix
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """The scene's tables, with what is missing made up, and infos of it; scans are links."""
-    root = tmp_path_factory.mktemp("nuscenes")
-    (root / "v1.0-mini").mkdir()
-    (root / "samples").symlink_to(REAL / "samples")
-    tables = {p.stem: json.loads(p.read_text()) for p in (REAL / "v1.0-mini").glob("*.json")}
-    tables["scene"] = [s for s in tables["scene"] if s["name"] == SCENE]
-    scene = tables["scene"][0]
-    tables["sample"] = [s for s in tables["sample"] if s["scene_token"] == scene["token"]]
-    samples = {s["token"] for s in tables["sample"]}
-    for name in ("sample_annotation", "sample_data"):
-        tables[name] = [row for row in tables[name] if row["sample_token"] in samples]
-    notes = tables["sample_annotation"]
-    used = {t for row in notes for t in row["attribute_tokens"]}
-    if "attribute" not in tables:
-        tables["attribute"] = [dict(token=t, name="vehicle.parked") for t in sorted(used)]
-    if "visibility" not in tables:
-        tables["visibility"] = [dict(token=str(i), level="") for i in range(1, 5)]
-    if "log" not in tables:
-        tables["log"] = [dict(token=scene["log_token"], location="", logfile="")]
-    (root / "none.png").touch()
-    tables["map"] = [dict(token="", log_tokens=[scene["log_token"]], filename="none.png")]
-    for name, rows in tables.items():
-        (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows))
-
-    nusc = NuScenes("v1.0-mini", str(root), verbose=False)
-    infos = []
-    for number, sample in enumerate(nusc.sample):
-        scan = nusc.get("sample_data", sample["data"]["LIDAR_TOP"])
-        ego = pose(nusc.get("ego_pose", scan["ego_pose_token"]))
-        sensor = pose(nusc.get("calibrated_sensor", scan["calibrated_sensor_token"]))
-        inverse = np.linalg.inv(ego @ sensor)
-        instances = []
-        for token in sample["anns"]:
-            note = nusc.get("sample_annotation", token)
-            name = category_to_detection_name(note["category_name"])
-            if name is None:
-                continue
-            heading = inverse[:3, :3] @ Quaternion(note["rotation"]).rotation_matrix[:, 0]
-            centre = (inverse @ [*note["translation"], 1])[:3]
-            width, length, height = note["size"]
-            yaw = float(np.arctan2(heading[1], heading[0]))
-            points = note["num_lidar_pts"] + note["num_radar_pts"]
-            label = CLASSES.index(name)
-            instances.append(
-                dict(
-                    bbox_label=label,
-                    bbox_label_3d=label,
-                    bbox_3d=[*centre.tolist(), length, width, height, yaw],
-                    bbox_3d_isvalid=points > 0,
-                    num_lidar_pts=note["num_lidar_pts"],
-                    num_radar_pts=note["num_radar_pts"],
-                    velocity=(inverse[:3, :3] @ nusc.box_velocity(token))[:2].tolist(),
-                )
-            )
-        infos.append(
-            dict(
-                sample_idx=number,
-                token=sample["token"],
-                timestamp=sample["timestamp"] / 1e6,
-                ego2global=ego.tolist(),
-                images={},
-                lidar_points=dict(
-                    num_pts_feats=5,
-                    lidar_path=Path(scan["filename"]).name,
-                    lidar2ego=sensor.tolist(),
-                ),
-                lidar_sweeps=[],
-                instances=instances,
-            )
-        )
-    meta = dict(categories={name: i for i, name in enumerate(CLASSES)}, version="v1.0-mini")
-    content = dict(metainfo=dict(meta, dataset="nuscenes", info_version="1.1"), data_list=infos)
-    (root / "nuscenes_infos_val.pkl").write_bytes(pickle.dumps(content))
-    return root
+    return write_root(REAL, tmp_path_factory.mktemp("nuscenes") / "root", val=SCENE)
 
 
 @pytest.fixture(scope="module")
