@@ -21,6 +21,7 @@ from dos_plugin.method import (  # noqa: E402
     ZipfSinkhorn,
     blocks,
     dense_softmap_loss,
+    logits,
     softmap_loss,
     softmap_triton,
 )
@@ -219,7 +220,8 @@ class TestKernels:
     def test_the_loss_goes_through_the_kernels(self, monkeypatch, num_iters):
         student, teacher, prototypes, _, _ = make_inputs(150, 40, 20)
         monkeypatch.setattr(blocks, "_fused", lambda feat: softmap_triton)
-        monkeypatch.setattr(blocks, "_linear", None)  # of the plain passes
+        for module in (blocks, logits):
+            monkeypatch.setattr(module, "product", None)  # of the plain passes
         leaves = [student.requires_grad_(), prototypes.requires_grad_()]
         rest = teacher, prototypes, prototypes.detach(), ZipfSinkhorn(num_iters=num_iters)
         loss = softmap_loss(student, *rest, 0.1, 0.05)
