@@ -26,6 +26,7 @@ COMMANDS = {
     "probe": "linear and kNN probe of frozen features",
     "export": "the backbone of a checkpoint, for other programs",
     "inspect": "show what is in a checkpoint",
+    "boxes": "draw boxes on scans: true ones and those of a detector",
     "report": "write the HTML report of a run",
     "ablate": "train and probe a row of configs, several seeds each",
     "split": "choose a fraction of the training scans, for few labels",

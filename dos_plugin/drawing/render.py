@@ -31,6 +31,9 @@ FALLBACK_PALETTE: Palette = tuple(
 # How far the cameras move forward where nothing lies behind the sensor, metres.
 FRONT_SHIFT = 11.0
 
+# What is nearer to the camera is not drawn, metres.
+NEAR = 0.5
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -203,10 +206,14 @@ def save_png(image: np.ndarray, path: str | Path) -> None:
     Image.fromarray(image).save(path)
 
 
-def _project(
+def project(
     coord: np.ndarray, camera: Camera, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel column and row (N,), and distance along the line of sight (N,), metres."""
+    """Pixel column and row (N,), and distance along the line of sight (N,), metres.
+
+    The first pixel reaches from 0 to 1. Columns and rows are NaN where a point is nearer than
+    ``NEAR`` in a perspective.
+    """
     forward = np.subtract(camera.target, camera.position).astype(np.float64)
     forward /= np.linalg.norm(forward)
     # Looking straight down, "up" in the picture is y; else it is z.
@@ -217,7 +224,7 @@ def _project(
     x, y, depth = axes @ (coord - np.array(camera.position)).T
     focal = _focal(camera, width)
     if camera.field_of_view:
-        near = np.where(depth > 0.5, depth, np.nan)
+        near = np.where(depth > NEAR, depth, np.nan)
         x, y = x / near, y / near
     return width / 2 + focal * x, height / 2 - focal * y, depth
 
@@ -233,11 +240,11 @@ def _depth_buffer(
     coord: np.ndarray, camera: Camera, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance (H, W) and row of the nearest point (H, W), -1 where there is none."""
-    column, row, depth = _project(np.asarray(coord, dtype=np.float64), camera, width, height)
+    column, row, depth = project(np.asarray(coord, dtype=np.float64), camera, width, height)
     pixels = _focal(camera, width) * camera.point_size
     size = pixels / depth if camera.field_of_view else np.full(len(coord), pixels)
     with np.errstate(invalid="ignore"):
-        inside = (depth > 0.5) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        inside = (depth > NEAR) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     # From far to near: where several points fall on a pixel, the last assignment stays.
     order = np.argsort(-depth[inside], kind="stable")
     kept = np.nonzero(inside)[0][order]

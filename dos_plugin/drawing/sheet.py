@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from dos_plugin.drawing.render import BACKGROUND, cameras, render
+from dos_plugin.drawing.render import BACKGROUND, Camera, cameras, render
 from dos_plugin.whole_file import write_whole
 
 # Sizes in pixels and colours.
@@ -23,6 +24,8 @@ def scan_sheet(
     title: str,
     note: str = "",
     legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
+    over: Callable[[int, np.ndarray, Camera], np.ndarray] | None = None,
+    span: float = 0.0,
 ) -> np.ndarray:
     """One picture of several scans: a row each, bird's-eye view and perspective side by side.
 
@@ -33,6 +36,9 @@ def scan_sheet(
         title: above, on the left.
         note: above, on the right.
         legend: words and the colours that stand for them, in a line below.
+        over: draws onto a picture of the scan of that number, taken by that camera; gives the
+            picture.
+        span: width of the bird's-eye view, metres; 0: as suits the scan.
 
     Returns:
         (H, W, 3) uint8.
@@ -50,12 +56,16 @@ def scan_sheet(
     for row, (coord, colour, name) in enumerate(zip(coords, colours, names)):
         top = BAND + row * (SQUARE + GAP)
         above, beside = cameras(coord)
+        if span:
+            above = replace(above, span=span, point_size=span / 250)
         for left, size, camera, what in (
             (0, SQUARE, above, f"{name}, from above"),
             (SQUARE + GAP, WIDE, beside, "from behind"),
         ):
-            panel = Image.fromarray(render(coord, colour, camera, size, SQUARE))
-            sheet.paste(panel, (left, top))
+            picture = render(coord, colour, camera, size, SQUARE)
+            if over is not None:
+                picture = over(row, picture, camera)
+            sheet.paste(Image.fromarray(picture), (left, top))
             # A rim in the background's colour, since points may lie behind the letters.
             corner = (left + 14, top + SQUARE - 14)
             pen.text(corner, what, PALE, small, "lb", stroke_width=3, stroke_fill=BACKGROUND)
