@@ -130,8 +130,9 @@ def draw(drawn: Sequence[_Drawn], span: float = 0.0, score: float | None = None)
         if score is None:  # true boxes alone: by class
             plain = found_boxes(one.truth.box, one.truth.label)
             return draw_boxes(picture, plain, camera)
-        picture = draw_boxes(picture, found, camera)
-        return draw_boxes(picture, true_boxes(one.truth.box), camera)
+        # True ones first: white lines of small things would hide the others.
+        picture = draw_boxes(picture, true_boxes(one.truth.box), camera)
+        return draw_boxes(picture, found, camera)
 
     names = {name for one in drawn for name in (one.truth if score is None else one.found).label}
     legend = [(name, class_colour(name)) for name in sorted(names)]
@@ -263,4 +264,4 @@ def _ahead(boxes: Boxes) -> Boxes:
 
 def _short(scan: Path) -> str:
     name = scan.resolve().name if scan.is_dir() else scan.name
-    return name if len(name) <= 40 else f"…{name[-39:]}"
+    return name if len(name) <= 28 else f"…{name[-27:]}"
