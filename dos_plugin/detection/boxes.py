@@ -83,7 +83,7 @@ def make_boxes(
             which may be unknown, apart).
     """
     try:
-        rows = np.array(box, dtype=np.float64)
+        rows = as_array(box)
     except (TypeError, ValueError):
         raise wrong(file, key, box, "rows of numbers") from None
     if not rows.size:
@@ -105,7 +105,7 @@ def make_boxes(
     values = None
     if score is not None:
         try:
-            values = np.array(score, dtype=np.float64).reshape(-1)
+            values = as_array(score).reshape(-1)
         except (TypeError, ValueError):
             raise wrong(file, f"scores of {key}", score, "numbers") from None
         if len(values) != len(rows):
@@ -113,6 +113,15 @@ def make_boxes(
         if not np.isfinite(values).all():
             raise wrong(file, f"scores of {key}", values[~np.isfinite(values)][0], "numbers")
     return Boxes(rows, tuple(str(name) for name in label), values)
+
+
+def as_array(values: Any) -> np.ndarray:
+    """Float64 of lists, arrays or tensors of any type of numbers, a copy.
+
+    Raises:
+        TypeError, ValueError: they are no numbers, or lists of different lengths.
+    """
+    return np.array(getattr(values, "tolist", lambda: values)(), dtype=np.float64)
 
 
 def frame_names(*names: Any) -> tuple[str, ...]:

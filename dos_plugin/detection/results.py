@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dos_plugin.detection.boxes import Boxes, Frame, frame_names, make_boxes, wrong
+from dos_plugin.detection.boxes import Boxes, Frame, as_array, frame_names, make_boxes, wrong
 from dos_plugin.detection.kitti import camera_boxes, read_labels
 from dos_plugin.detection.nuscenes import (
     Pose,
@@ -206,7 +206,7 @@ def mmdet3d_result(file: Path, number: int, row: Any, classes: Sequence[str]) ->
         raise wrong(file, f"{where}.bboxes_3d", name, "LiDARInstance3DBoxes")
     tensor = getattr(found, "tensor", found)
     try:
-        box = np.array(tensor, dtype=np.float64)
+        box = as_array(tensor)
     except (TypeError, ValueError):
         raise wrong(file, f"{where}.bboxes_3d", found, "boxes with a tensor") from None
     if box.ndim == 2 and box.shape[1] >= 7:

@@ -32,7 +32,10 @@ class StandIn:
 
 def _storage(content: bytes) -> Any:
     """As ``torch.storage._load_from_bytes``, which would run what hides in the bytes."""
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise pickle.UnpicklingError("holds other things in place of a tensor's bytes") from error
 
 
 def _names(module: str, *names: str) -> dict[tuple[str, str], Any]:

@@ -43,7 +43,7 @@ def test_outline_from_above_by_hand():
     image = drawn(BOX, ABOVE, width=200, height=200)
     red = image[..., 0] > 120
     rows, columns = np.nonzero(red)
-    # x from 1 to 5: columns 110 to 150, and the front's line 0.8 m on; y from 1 to 3: rows 70 to 90.
+    # x from 1 to 5: columns 110 to 150, the front's line 0.8 m on; y from 1 to 3: rows 70 to 90.
     assert columns.min() in (109, 110) and columns.max() in (157, 158)
     assert rows.min() in (69, 70) and rows.max() in (89, 90)
     assert red[69:71, 115:145].any(0).all() and red[75:78, 109:111].any(1).all()
