@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
 def _find_scans(record: Record, run: Run, args: argparse.Namespace) -> ScanSource | None:
     """Where the scans to show are; None for a network whose inputs are unknown."""
     shows = "pictures of a scan, prototypes and the probe"
-    if record.kind == "other pretraining":
+    if record.kind in ("other pretraining", "detection run"):
         what = f"scans for {record.model.get('type')}"
         why = "not tried: how its inputs are made is known for DOS and segmentation runs only"
         record.missing.append(Missing(what, why, shows, "", optional=True))

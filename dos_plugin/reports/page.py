@@ -32,6 +32,7 @@ LARGEST_GIF = 6_000_000
 HEADINGS = {
     "DOS pretraining": "DOS pretraining report",
     "segmentation run": "Segmentation report",
+    "detection run": "Detection report",
     "exported": "Report of an exported backbone",
 }
 
@@ -111,6 +112,10 @@ def _content(record: Record, facts: Facts, usage: Usage | None) -> dict[str, Any
         "test": asdict(log.test) if log.test else None,
         "config": _values(record.config),
     }
+    if record.detection is not None:
+        content["detection"] = asdict(record.detection)
+    if record.box_pictures:
+        content["box_pictures"] = [str(path) for path in record.box_pictures]
     if facts.probe is not None:
         content |= {"probe": facts.probe, "probe_settings": facts.probe_settings}
     history = probe_curves(record)
@@ -192,6 +197,7 @@ def _render(content: dict[str, Any], record: Record, drawn: Drawn, epochs: dict[
         pictures=[picture._asdict() for picture in drawn.pictures],
         charts=drawn.charts,
         epochs=epochs,
+        boxes=record.box_pictures,
         legend=_legend(drawn.scan, drawn.names) if drawn.scan and drawn.pictures else [],
         scan=drawn.scan,
         inline=_inline,

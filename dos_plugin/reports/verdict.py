@@ -156,6 +156,11 @@ def _open(evidence: Evidence) -> Verdict:
             "There is no probe beside random weights: it needs labels on some scans, and either "
             "OnlineProbe among the hooks or this report without --no-probe."
         )
+    elif evidence.kind == "detection run":
+        lack = (
+            "A score alone does not say what pretraining gave: compare its mAP with that of the same "
+            "detector trained from random weights."
+        )
     else:
         lack = (
             "There are no monitors of this method and no probe; its losses alone say little about "

@@ -15,6 +15,14 @@ from dos_plugin.host import active_host
 from dos_plugin.messages import one_line
 from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 from dos_plugin.runs.config import plain, read_literals
+from dos_plugin.runs.detection import (
+    PICTURES,
+    SUMMARY,
+    Scores,
+    find_summary,
+    is_detection,
+    read_scores,
+)
 from dos_plugin.runs.log import TrainLog, read_train_log
 from dos_plugin.runs.run import OF_A_TRAINING, Run, open_run
 from dos_plugin.runs.scalars import Curve, joined, read_events
@@ -59,12 +67,15 @@ class Record:
         config_path: where the config was read, or should be.
         checkpoint: the newest checkpoint that can be read, or None.
         content: what is in it.
-        kind: what was trained, see :data:`dos_plugin.runs.checkpoint.Kind`; ``"unknown"``.
+        kind: what was trained, see :data:`dos_plugin.runs.checkpoint.Kind`; ``"detection run"``
+            where a detector was evaluated, ``"unknown"``.
         checkpoint_epoch: finished epochs in the checkpoint.
         log: the run's log, empty if it is missing.
         log_age: seconds since the log was last written to; None without a log.
         curves: scalars by tag, from event files and log.
         probe_history: entries of ``probe.json``.
+        detection: scores of a detector, None if there are none.
+        box_pictures: pictures of ``dos-plugin boxes``.
         missing: what cannot be shown, in the order in which it was looked for.
     """
 
@@ -79,6 +90,8 @@ class Record:
     log_age: float | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
     probe_history: list[dict[str, Any]] = field(default_factory=list)
+    detection: Scores | None = None
+    box_pictures: list[Path] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
 
     @property
@@ -148,6 +161,10 @@ def read_record(path: str | Path, config: str | Path | None = None) -> Record:
     """
     path = Path(path)
     if path.is_dir():
+        if not any(next(path.glob(p), None) for p in OF_A_TRAINING) and is_detection(path):
+            record = Record(path, kind="detection run")  # of a host whose files are not known here
+            _read_detection(record)
+            return record
         _check_folder(path)
         record = Record(path, config_path=Path(config) if config else path / "config.py")
         _read_log(record)
@@ -178,6 +195,9 @@ def read_record(path: str | Path, config: str | Path | None = None) -> Record:
     if record.kind != "exported":
         _read_curves(record)
         _read_probe_history(record)
+    if path.is_dir() and record.kind in ("other", "unknown") and is_detection(path):
+        record.kind = "detection run"
+        _read_detection(record)
     return record
 
 
@@ -327,6 +347,28 @@ def _read_probe_history(record: Record) -> None:
         ):
             raise ValueError("expected a list of entries with an epoch")
         record.probe_history = content
+
+
+def _read_detection(record: Record) -> None:
+    """Scores and pictures of an evaluated detector."""
+    shows, path = "mAP, and AP by class", find_summary(record.folder)
+    if path is None:
+        remedy = "Copy the file that the nuScenes devkit writes into the folder."
+        record.missing.append(Missing(SUMMARY, "not there", shows, remedy, optional=True))
+    else:
+        with record.attempt(str(path.relative_to(record.folder)), shows, "Evaluate again."):
+            record.detection = read_scores(path)
+    for picture in sorted(record.folder.glob(PICTURES)):
+        if picture.read_bytes()[-8:-4] == b"IEND":
+            record.box_pictures.append(picture)
+        else:
+            remedy = "Draw it again with dos-plugin boxes."
+            record.missing.append(Missing(picture.name, "cut off", "boxes on a scan", remedy))
+    if not record.box_pictures:
+        remedy = f"dos-plugin boxes SCAN --truth … --results … --out {record.folder / 'boxes.png'}"
+        record.missing.append(
+            Missing(PICTURES, "not there", "boxes on a scan", remedy, optional=True)
+        )
 
 
 def config_text(record: Record) -> str | None:
