@@ -158,8 +158,8 @@ def _open(evidence: Evidence) -> Verdict:
         )
     elif evidence.kind == "detection run":
         lack = (
-            "A score alone does not say what pretraining gave: compare its mAP with that of the same "
-            "detector trained from random weights."
+            "A score alone does not say what pretraining gave: compare its mAP with that of the "
+            "same detector trained from random weights."
         )
     else:
         lack = (
