@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="calibration of KITTI; default: beside the labels",
     )
     parser.add_argument(
-        "--classes", nargs="+", default=(), metavar="NAME", help="class names of numbered results"
+        "--classes", nargs="+", metavar="NAME", help="class names of numbered results"
     )
     parser.add_argument("--format", choices=FORMATS, help="of the scan files; default: by suffix")
     parser.add_argument(
@@ -95,9 +95,9 @@ def main(args: argparse.Namespace) -> int:
     """Entry point of ``dos-plugin boxes``."""
     _check(args)
     scans = _scans(args)
-    poses = _poses(args)
-    truth = read_frames(args.truth, args.classes, poses, args.calib) if args.truth else None
-    found = read_frames(args.results, args.classes, poses, args.calib) if args.results else None
+    poses, classes = _poses(args), args.classes or ()
+    truth = read_frames(args.truth, classes, poses, args.calib) if args.truth else None
+    found = read_frames(args.results, classes, poses, args.calib) if args.results else None
     drawn = [_read(scan, args, truth, found) for scan in scans]
     for one in drawn:
         print(f"{one.name}: {_counts(one)}")

@@ -427,3 +427,27 @@ def test_frames_are_found_by_name_or_the_error_lists_some(tmp_path):
         find_frame(frames, "b", file)
     with pytest.raises(ValueError, match=r"no boxes of 'c' among those of 3 scans: a, b, b; .*-id"):
         find_frame(frames, "c", file)
+
+
+def test_boxes_and_samples_of_the_real_mmdet3d(tmp_path):
+    pytest.importorskip("mmengine.structures")
+    pytest.importorskip("mmcv")
+    from tests.mmcv_operators import install
+
+    install()
+    pytest.importorskip("mmdet3d")
+    from mmdet3d.structures import Box3DMode, Det3DDataSample, LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    # Given by their centres, stored by their undersides.
+    boxes = LiDARInstance3DBoxes(torch.tensor(BOXES).float(), origin=(0.5, 0.5, 0.5))
+    names = dict(lidar_path="a/b.pcd.bin", sample_idx=3)
+    kinds = dict(box_type_3d=LiDARInstance3DBoxes, box_mode_3d=Box3DMode.LIDAR)
+    sample = Det3DDataSample(metainfo=names | kinds)
+    sample.pred_instances_3d = InstanceData(
+        bboxes_3d=boxes, scores_3d=torch.tensor(SCORES), labels_3d=torch.tensor([0, 1])
+    )
+    for content in (sample, sample.to_dict()):
+        (frame,) = read_frames(dump(tmp_path / "r.pkl", [content]), classes=NAMES)
+        same(frame.boxes, score=SCORES)
+        assert frame.names == ("a/b.pcd.bin", "b", "3")
