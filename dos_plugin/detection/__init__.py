@@ -4,4 +4,7 @@ The files here know no such host: the grid (``grid.py``), features of a stage (`
 view from above (``bev.py``), a checkpoint's weights (``load.py``), learning rates by depth
 (``rates.py``), all of it as one module (``encoder.py``) and a share of the labels
 (``subset.py``). ``mmdet3d/`` is MMDetection3D. See docs/detection.md.
+
+``results.py`` reads the boxes that detectors and data sets store, of nuScenes with ``nuscenes.py``,
+of KITTI with ``kitti.py``, into the convention of ``boxes.py``. See docs/boxes.md.
 """
