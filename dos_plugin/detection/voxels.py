@@ -1,0 +1,103 @@
+"""Points as a host has them to voxels with the features of the pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dos_plugin.detection.grid import DetectionGrid, Merge, voxelize
+
+
+class BatchVoxels(NamedTuple):
+    """Voxels of a batch, sorted by scan."""
+
+    features: Tensor  # (M, F) float32
+    coors: Tensor  # (M, 4) int32: scan, z, y, x
+    counts: list[int]  # of each scan
+    dropped: Tensor  # (B,) int64: points outside the range or not finite
+
+
+class ScanVoxels:
+    """One row a voxel, in plain PyTorch, without a limit to their number.
+
+    Args:
+        grid: Where the voxels are.
+        columns: Names of the columns that the points have behind x, y, z.
+        features: Features in the order of the pretraining: "coord" (x, y, z in metres) and names
+            of columns. Those that the pretraining did not have come last.
+        strength_scale: Brings the column "strength" to 0..1.
+        merge: Which point of a voxel, see :func:`~dos_plugin.detection.grid.voxelize`.
+
+    Raises:
+        ValueError: For a feature that is no column.
+    """
+
+    def __init__(
+        self,
+        grid: DetectionGrid,
+        columns: Sequence[str],
+        features: Sequence[str],
+        strength_scale: float,
+        merge: Merge = "first",
+    ) -> None:
+        self.grid = grid
+        self.merge: Merge = merge
+        self.columns = tuple(columns)
+        self.strength_scale = strength_scale
+        unknown = [name for name in features if name not in ("coord", *columns)]
+        if unknown:
+            raise ValueError(
+                f"features: {', '.join(unknown)} not among coord and the columns "
+                f"{', '.join(columns)}"
+            )
+        self.index: list[int] = []
+        for name in features:
+            self.index += [0, 1, 2] if name == "coord" else [3 + self.columns.index(name)]
+        self._strength_seen = False
+
+    @torch.no_grad()
+    def __call__(self, scans: Sequence[Tensor], name: Callable[[int], str]) -> BatchVoxels:
+        """Voxels of a batch.
+
+        Args:
+            scans: Of each (N, 3 + columns).
+            name: What a scan is called in messages, by its number.
+
+        Raises:
+            ValueError: For points of another width, and a first batch with a strength outside 0..1.
+        """
+        features, coors, counts, dropped = [], [], [], []
+        for number, scan in enumerate(scans):
+            width = 3 + len(self.columns)
+            if scan.shape[1] != width:
+                raise ValueError(
+                    f"columns: x, y, z and {', '.join(self.columns)} are {width} columns, the "
+                    f"points of {name(number)} have {scan.shape[1]}"
+                )
+            found = voxelize(self._scaled(scan, name, number), self.grid, self.merge)
+            features.append(found.points[:, self.index])
+            cells = found.cells[:, [2, 1, 0]].int()
+            coors.append(torch.nn.functional.pad(cells, (1, 0), value=number))
+            counts.append(len(cells))
+            dropped.append(found.dropped)
+        return BatchVoxels(torch.cat(features), torch.cat(coors), counts, torch.stack(dropped))
+
+    def _scaled(self, scan: Tensor, name: Callable[[int], str], number: int) -> Tensor:
+        if "strength" not in self.columns:
+            return scan
+        column = 3 + self.columns.index("strength")
+        scale = scan.new_ones(scan.shape[1])
+        scale[column] = self.strength_scale
+        scan = scan * scale
+        if not self._strength_seen and len(scan):  # once: a GPU waits for it
+            low, high = scan[:, column].aminmax()
+            if low < 0 or high > 1:
+                raise ValueError(
+                    f"strength_scale={self.strength_scale:g}: strength of {name(number)} goes from "
+                    f"{low:g} to {high:g}, expected 0 to 1 as in the pretraining"
+                )
+            self._strength_seen = True
+        return scan
