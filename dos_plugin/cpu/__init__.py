@@ -35,7 +35,7 @@ def activate(announce: bool = True) -> list[str]:
 
     required = finder.missing_requirements()
     _filled_in = cuda_noop.install() + _fix_spconv() + finder.install()
-    children.install()
+    children.install("dos_plugin.cpu.activated")
     if announce:
         for line in _filled_in:
             _say(line)

@@ -1,4 +1,4 @@
-"""Importing this module activates the CPU stand-ins, silently; only the fork server does so."""
+"""Importing this module activates the CPU stand-ins, silently: in spawned children."""
 
 from dos_plugin.cpu import activate
 
