@@ -35,7 +35,10 @@ setup(
         "dos_plugin.configs",
     ],
     package_dir={"dos_plugin.configs": "configs/dos"},
-    package_data={"dos_plugin.configs": ["*.py", "*/*.py"], "dos_plugin.reports": ["*.html"]},
+    package_data={
+        "dos_plugin.configs": ["*.py", "*/*.py", "*/*/*.yaml"],
+        "dos_plugin.reports": ["*.html"],
+    },
     install_requires=["torch>=2.4", "numpy>=1.24"],
     extras_require={
         "demo": DEMO,

@@ -116,3 +116,27 @@ def write_run(run: Path, data: Path) -> Path:
     (run / "model").mkdir()
     torch.save({"epoch": 1, "state_dict": model.state_dict()}, run / "model" / "model_last.pth")
     return run
+
+
+def pretrain(folder: Path) -> Path:
+    """A DOS pretraining of a few steps by the embedded host, on coord and strength; its weights."""
+    from dos_plugin.minihost import Trainer, load_config, setup_config
+
+    write_scans(folder / "data", "train", 6, labels=False)
+    path = write_config(folder / "run", folder / "data")
+    text = path.read_text()
+    changes = {
+        "in_channels=2,": "in_channels=4,",
+        '("view1_strength", "view1_height")': '("view1_coord", "view1_strength")',
+        '("view2_strength", "view2_height")': '("view2_coord", "view2_strength")',
+        "enc_patch_size=(32, 32, 32)": "enc_patch_size=(64, 64, 64)",
+        "lr=0.0": "lr=0.01",
+    }
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path.write_text(text)
+    trainer = Trainer(setup_config(load_config(str(path), {})))
+    assert trainer.cfg.scheduler.total_steps == 3
+    trainer.train()
+    return folder / "run" / "model" / "model_last.pth"

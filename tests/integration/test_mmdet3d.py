@@ -24,7 +24,7 @@ if importlib.util.find_spec("mmdet3d") is None:
         allow_module_level=True,
     )
 
-from tests import mmcv_operators
+from tests import mmcv_operators, tiny_run
 from tests.nuscenes_tables import CLASSES, write_nuscenes
 
 mmcv_operators.install()
@@ -293,29 +293,7 @@ def test_operators_raise():
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    """A DOS pretraining of a few steps by the embedded host, on coord and strength."""
-    from dos_plugin.minihost import Trainer, load_config, setup_config
-    from tests import tiny_run
-
-    folder = tmp_path_factory.mktemp("pretraining")
-    tiny_run.write_scans(folder / "data", "train", 6, labels=False)
-    path = tiny_run.write_config(folder / "run", folder / "data")
-    text = path.read_text()
-    changes = {
-        "in_channels=2,": "in_channels=4,",
-        '("view1_strength", "view1_height")': '("view1_coord", "view1_strength")',
-        '("view2_strength", "view2_height")': '("view2_coord", "view2_strength")',
-        "enc_patch_size=(32, 32, 32)": "enc_patch_size=(64, 64, 64)",
-        "lr=0.0": "lr=0.01",
-    }
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    path.write_text(text)
-    trainer = Trainer(setup_config(load_config(str(path), {})))
-    assert trainer.cfg.scheduler.total_steps == 3
-    trainer.train()
-    return folder / "run" / "model" / "model_last.pth"
+    return tiny_run.pretrain(tmp_path_factory.mktemp("pretraining"))
 
 
 def train(config):

@@ -76,9 +76,11 @@ def test_contents(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert wheel.name == f"dos_plugin-{__version__}-py3-none-any.whl"
     configs = {f"dos_plugin/configs/{p.relative_to(ROOT / 'configs/dos').as_posix()}"
-               for p in (ROOT / "configs/dos").rglob("*.py")}  # fmt: skip
+               for p in (ROOT / "configs/dos").rglob("*.*")
+               if p.suffix in (".py", ".yaml")}  # fmt: skip
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dos_plugin").rglob("*.py")}
     assert len(configs) > 15 and configs <= names
+    assert sum(name.endswith(".yaml") for name in configs) >= 2
     assert modules <= names and "dos_plugin/reports/report.html" in names
     assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)
 
