@@ -18,7 +18,7 @@ test: .venv/.done lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	if [ -e .venv-detection/.done ]; then $(MAKE) test-detection; fi
 
-# MMDetection3D in an environment that sees the packages of .venv behind its own
+# MMDetection3D, and what OpenPCDet imports, in an environment that sees the packages of .venv behind its own
 .venv-detection/.done: .venv/.done requirements-detection.txt
 	$(PYTHON) -m venv --clear --without-pip .venv-detection
 	echo '*' > .venv-detection/.gitignore
@@ -31,6 +31,7 @@ detection-env: .venv-detection/.done  ## docs/detection.md
 
 test-detection: .venv-detection/.done
 	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest -n 2 --dist loadfile tests/integration/test_mmdet3d*.py
+	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest tests/integration/test_openpcdet.py  # fills in for CUDA
 
 lint: .venv/.done
 	$(BIN)/ruff check .
