@@ -18,9 +18,11 @@ def add_checkout(start: Path) -> Path | None:
     start = start.absolute()
     for folder in (start, *start.parents):
         if (folder / "pcdet" / "__init__.py").is_file():
-            sys.path.insert(0, str(folder))
-            paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+            if str(folder) not in sys.path:
+                sys.path.insert(0, str(folder))
+            paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            if str(folder) not in paths:
+                os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), *paths]))
             return folder
     return None
 
