@@ -26,8 +26,8 @@ class ScanVoxels:
     Args:
         grid: Where the voxels are.
         columns: Names of the columns that the points have behind x, y, z.
-        features: Features in the order of the pretraining: "coord" (x, y, z in metres) and names
-            of columns. Those that the pretraining did not have come last.
+        features: Features in the order of the pretraining: "coord" (x, y, z in metres), "height"
+            (z) and names of columns. Those that the pretraining did not have come last.
         strength_scale: Brings the column "strength" to 0..1.
         merge: Which point of a voxel, see :func:`~dos_plugin.detection.grid.voxelize`.
 
@@ -47,15 +47,15 @@ class ScanVoxels:
         self.merge: Merge = merge
         self.columns = tuple(columns)
         self.strength_scale = strength_scale
-        unknown = [name for name in features if name not in ("coord", *columns)]
+        places = dict(coord=[0, 1, 2], height=[2])
+        places |= {name: [3 + index] for index, name in enumerate(self.columns)}
+        unknown = [name for name in features if name not in places]
         if unknown:
             raise ValueError(
-                f"features: {', '.join(unknown)} not among coord and the columns "
+                f"features: {', '.join(unknown)} not among coord, height and the columns "
                 f"{', '.join(columns)}"
             )
-        self.index: list[int] = []
-        for name in features:
-            self.index += [0, 1, 2] if name == "coord" else [3 + self.columns.index(name)]
+        self.index = [place for name in features for place in places[name]]
         self._strength_seen = False
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The doctor on the embedded host, without a host and with broken ones; rows of each check."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from dos_plugin.commands import doctor
 from dos_plugin.commands.doctor import step
 from dos_plugin.commands.doctor.config_checks import config_rows
+from dos_plugin.commands.doctor.detectors import detector_rows
 from dos_plugin.commands.doctor.environment import spconv_row
 from dos_plugin.commands.doctor.hosts import version
 from dos_plugin.commands.doctor.inside import inside_rows
@@ -317,3 +319,19 @@ def test_pointcept_itself_says_less_about_a_config_that_forgets_to_register(tmp_
     trained = run_on_host(*command, env={"DOS_HOST": "", "OMP_NUM_THREADS": "1"})
     assert trained.returncode != 0
     assert "DOS-v1m1 is not in the models registry" in trained.stdout + trained.stderr
+
+
+def test_hosts_of_detectors(tmp_path, monkeypatch):
+    def rows():
+        importlib.invalidate_caches()
+        return {row.item: row for row in detector_rows()}
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "mmcv"})
+    for name in ("mmdet3d", "mmcv", "pcdet"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    assert rows()["mmcv operators"].status == "warn" and rows()["OpenPCDet"].status == "warn"
+    assert "not to train" in rows()["mmcv operators"].found
+    (tmp_path / "mmcv/_ext.py").touch()
+    assert rows()["mmcv operators"].status == "ok"

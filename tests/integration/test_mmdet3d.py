@@ -239,7 +239,7 @@ def test_voxels_errors():
         voxels_of([scan, scan + 50])
     with pytest.raises(ValueError, match="are 4 columns, the points of scan 0 .* have 5"):
         voxels_of([scan], ("coord",), columns=["strength"])
-    with pytest.raises(ValueError, match="features: ring not among coord and the columns"):
+    with pytest.raises(ValueError, match="features: ring not among coord, height and the columns"):
         voxels_of([scan], ("coord", "ring"))
     with pytest.raises(ValueError, match="point_cloud_range: z .* a whole number"):
         voxels_of([scan], point_cloud_range=[-8, -8, -2, 8, 8, 2.3])

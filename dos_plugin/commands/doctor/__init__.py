@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from dos_plugin.commands.doctor.detectors import detector_rows
 from dos_plugin.commands.doctor.environment import environment_rows
 from dos_plugin.commands.doctor.hosts import Found, find_host, host_rows
 from dos_plugin.commands.doctor.inside import MARKER
@@ -30,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--num-gpus must be at least 1, got {args.num_gpus}")
     config = _config_file(args.config) if args.config else None
     found = find_host()
-    rows = [*environment_rows(found.real), *host_rows(found)]
+    rows = [*environment_rows(found.real), *host_rows(found), *detector_rows()]
     if not (found.real and found.root is None):
         rows += _look_inside(found, args.num_gpus, config)
     print(table(rows))
