@@ -8,6 +8,18 @@ objects are pickled with a reference to this module, and unpickling one register
 import copyreg
 from typing import Any
 
+from dos_plugin.detection.native.dataset import BoxDataset, NuScenesBoxDataset
+from dos_plugin.detection.native.evaluator import DetectionEvaluator
+from dos_plugin.detection.native.load import DetectionLoader
+from dos_plugin.detection.native.model import CenterPoint
+from dos_plugin.detection.native.transforms import (
+    BoxFlip,
+    BoxRangeFilter,
+    BoxRotate,
+    BoxScale,
+    BoxTranslate,
+    RangeVoxels,
+)
 from dos_plugin.hooks.feature_picture import FeaturePicture
 from dos_plugin.hooks.load import PretrainedLoader
 from dos_plugin.hooks.monitor import PrototypeMonitor
@@ -21,19 +33,32 @@ from dos_plugin.transforms.views import Height, PointId, TwoViews
 
 # What enters the host's registries, by registry and name.
 COMPONENTS: dict[str, dict[str, type]] = {
-    "MODELS": {"DOS-v1m1": DOS, "DOS-Segmentor-v1m1": Segmentor},
+    "MODELS": {
+        "DOS-v1m1": DOS,
+        "DOS-Segmentor-v1m1": Segmentor,
+        "DOS-CenterPoint-v1m1": CenterPoint,
+    },
     "MODULES": {"ZipfSinkhorn": ZipfSinkhorn},
     "TRANSFORMS": {
         "PointId": PointId,
         "TwoViews": TwoViews,
         "Height": Height,
         "BlockMask": BlockMask,
+        "BoxRotate": BoxRotate,
+        "BoxFlip": BoxFlip,
+        "BoxScale": BoxScale,
+        "BoxTranslate": BoxTranslate,
+        "BoxRangeFilter": BoxRangeFilter,
+        "RangeVoxels": RangeVoxels,
     },
+    "DATASETS": {"DOS-BoxDataset": BoxDataset, "DOS-NuScenesBoxDataset": NuScenesBoxDataset},
     "HOOKS": {
         "PretrainedLoader": PretrainedLoader,
         "PrototypeMonitor": PrototypeMonitor,
         "OnlineProbe": OnlineProbe,
         "FeaturePicture": FeaturePicture,
+        "DetectionLoader": DetectionLoader,
+        "DetectionEvaluator": DetectionEvaluator,
     },
 }
 
