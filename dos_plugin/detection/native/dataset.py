@@ -123,8 +123,9 @@ class NuScenesBoxDataset(_Boxes, HOST.DATASETS.get("NuScenesDataset")):  # type:
         data = super().get_data(idx)
         info: Mapping[str, Any] = self.data_list[idx % len(self.data_list)]
         names = list(info.get("gt_names", ()))  # the test split has none
-        boxes = np.asarray(info.get("gt_boxes", ()), np.float64).reshape(len(names), -1)
-        boxes = boxes if len(names) else np.zeros((0, COLUMNS))
+        boxes = np.zeros((0, COLUMNS))
+        if names:
+            boxes = np.asarray(info["gt_boxes"], np.float64)
         labels = [self.classes.index(n) if n in self.classes else -1 for n in names]
         points = np.asarray(info.get("num_lidar_pts", [self.min_points] * len(names)))
         data |= dict(token=str(info["token"]), ego=np.zeros((1, 2)), pose=np.eye(4)[None])
