@@ -19,7 +19,7 @@ import common
 from dos_plugin.commands.split import write_split
 
 CONFIG = common.ROOT / "configs/dos/objdet-dos-v1m1-9a-demo.py"
-RESULT = re.compile(r"Val result: mAP/NDS ([\d.]+)/([\d.]+)")
+RESULT = re.compile(r"Val result: mAP/NDS (\d+\.\d+)/(\d+\.\d+)")
 # Weights, labels and rate of a side.
 SIDES = {
     "DOS": (True, "own", None),

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import dos_plugin.register  # noqa: F401
+from dos_plugin.commands.doctor.sample import sample_rows
+from dos_plugin.commands.doctor.step import step_rows
 from dos_plugin.detection.native.dataset import NUSCENES_CLASSES
 from dos_plugin.host import HOST
 from dos_plugin.models.backbone import runnable
@@ -168,7 +170,8 @@ def test_nuscenes(tmp_path):
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_training_and_evaluation(kind, root):
-    net = model(kind, tasks=[[0, 1], [2, 3, 4]])
+    nms = "circle" if kind == "PT-v3m2" else "rotated"
+    net = model(kind, tasks=[[0, 1], [2, 3, 4]], nms=nms, nms_limit=0.2)
     batch = batch_of(root)
     assert batch["boxes"].isnan().any()  # velocities
     out = net.train()(dict(batch))
@@ -184,6 +187,30 @@ def test_training_and_evaluation(kind, root):
     assert len(first["boxes"]) == len(first["scores"]) == len(first["labels"])
     assert (first["batch"].diff() >= 0).all() and "loss" in first and "loss" not in without
     assert torch.equal(without["scores"], first["scores"])
+
+
+def test_mixed_precision(root, monkeypatch):
+    """All behind the encoder, which brings its own: heads and losses in float32."""
+    net = model().train()
+    batch = batch_of(root)
+    bev = torch.randn(2, net.encoder.out_channels, 32, 32)
+    monkeypatch.setattr(net.encoder, "forward", lambda *_: bev)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = net(dict(batch))
+        boxes = net.eval()(dict(batch))["boxes"]
+    assert half["loss"].dtype == torch.float32 and boxes.dtype == torch.float32
+    half["loss"].backward()
+    grads = [p.grad for n, p in net.named_parameters() if not n.startswith("encoder.")]
+    assert all(torch.isfinite(grad).all() for grad in grads)
+    whole = net.train()(dict(batch))["loss"]
+    torch.testing.assert_close(half["loss"], whole, rtol=0.05, atol=0)
+
+
+def test_the_doctor_takes_a_step(root):
+    config = HOST.Config.fromfile(str(config_path(NAME)))
+    samples: list = []
+    rows = [*sample_rows(config, samples), *step_rows(config, samples, 1)]
+    assert {row.status for row in rows} == {"ok"}, rows
 
 
 def test_empty_scenes_and_scenes_without_boxes(root):

@@ -85,6 +85,11 @@ def made_up_scene(seed: int, points: int = 1000) -> dict[str, Any]:
         strength=rng.random((points, 1), dtype=np.float32),
         segment=rng.integers(0, 2, points).astype(np.int32),
         instance=np.zeros(points, dtype=np.int32),
+        boxes=np.array([[3, 3, 1, 4, 2, 1.5, 0.3, np.nan, np.nan]]),
+        box_labels=np.zeros(1, dtype=np.int64),
+        token="made-up",
+        ego=np.zeros((1, 2)),
+        pose=np.eye(4)[None],
         name="made-up",
         split="train",
     )
