@@ -30,7 +30,8 @@ test: .venv/.done lint
 detection-env: .venv-detection/.done  ## docs/detection.md
 
 test-detection: .venv-detection/.done
-	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest -n 2 --dist loadfile tests/integration/test_mmdet3d*.py
+	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest -n 2 --dist loadfile \
+		tests/unit/test_detection_results.py tests/integration/test_detection_*.py tests/integration/test_mmdet3d*.py
 	OMP_NUM_THREADS=1 .venv-detection/bin/python -m pytest tests/integration/test_openpcdet.py  # fills in for CUDA
 
 lint: .venv/.done

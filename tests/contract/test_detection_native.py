@@ -342,6 +342,11 @@ def test_a_training_is_evaluated(root, tmp_path):
     assert (tmp_path / "model/model_best.pth").is_file() or result["mAP"] == 0
     state = torch.load(tmp_path / "model/model_last.pth", weights_only=False)["state_dict"]
     assert any(key.startswith("encoder.backbone.enc") for key in state)
+    last = str(tmp_path / "model/model_last.pth")
+    again = build_trainer(NAME, small(root, tmp_path, resume=True, weight=last))
+    next(hook for hook in again.hooks if type(hook).__name__ == "DetectionLoader").before_train()
+    assert again.start_epoch == 1
+    assert all(torch.equal(again.model.state_dict()[key], value) for key, value in state.items())
 
 
 def test_the_nuscenes_config(tmp_path):

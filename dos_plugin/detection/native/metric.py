@@ -108,7 +108,7 @@ def _rows(scans: Sequence[Scan], label: int, middle: np.ndarray, reach: float) -
         boxes.append(scan.boxes[own])
         scores.append(scan.scores[own])
         which.append(np.full(own.sum(), number))
-    return _Rows(*map(np.concatenate, (boxes, scores, which)))
+    return _Rows(np.concatenate(boxes), np.concatenate(scores), np.concatenate(which))
 
 
 class _Matches(NamedTuple):
