@@ -41,17 +41,17 @@ class Run(NamedTuple):
 
 
 def shuffle_boxes(scans: Path, seed: int) -> Path:
-    """A data root whose training scans have the boxes of other scans: links, and moved boxes."""
+    """A data root whose training scans have the boxes of other scans, made of links."""
     root = scans.with_name(f"{scans.name}-shuffled-{seed}")
     folders = sorted(path for path in (scans / "train").iterdir() if path.is_dir())
+    step = 1 + seed % max(1, len(folders) - 1)  # no scan keeps its own
     for number, folder in enumerate(folders):
-        other = folders[(number + 1 + seed) % len(folders)]
-        if len(folders) > 1 and other == folder:
-            other = folders[(number + 1) % len(folders)]
+        other = folders[(number + step) % len(folders)]
         target = root / "train" / folder.name
         target.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("*.npy"):
             source = other / file.name if file.stem == "boxes" else file
+            # instance.npy would count the points of the wrong boxes
             if file.stem != "instance" and not (target / file.name).exists():
                 (target / file.name).symlink_to(source.resolve())
     return root

@@ -206,6 +206,17 @@ def test_mixed_precision(root, monkeypatch):
     torch.testing.assert_close(half["loss"], whole, rtol=0.05, atol=0)
 
 
+def test_a_frozen_backbone_stays(root):
+    net = model(freeze_backbone=True).train()
+    before = {key: value.clone() for key, value in net.encoder.backbone.state_dict().items()}
+    net(batch_of(root))["loss"].backward()
+    trained = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert trained and not any("backbone" in name for name in trained)
+    assert trained == {name for name, p in net.named_parameters() if p.requires_grad}
+    after = net.encoder.backbone.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
 def test_the_doctor_takes_a_step(root):
     config = HOST.Config.fromfile(str(config_path(NAME)))
     samples: list = []

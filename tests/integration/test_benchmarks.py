@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import common  # noqa: E402
+import detection  # noqa: E402
 import loss  # noqa: E402
 import matching  # noqa: E402
 import sinkhorn  # noqa: E402
@@ -102,6 +103,38 @@ def test_help_says_what_is_compared(script, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         script.main()
     assert script.__doc__.strip()[:200] in capsys.readouterr().out
+
+
+def test_shuffled_boxes_are_those_of_other_scans(tmp_path):
+    scenes = [tmp_path / "few/train" / f"scene-{index}" for index in range(3)]
+    for index, scene in enumerate(scenes):
+        scene.mkdir(parents=True)
+        for key in ("coord", "boxes", "instance"):
+            np.save(scene / f"{key}.npy", np.full(2, index))
+    for seed in range(4):
+        root = detection.shuffle_boxes(tmp_path / "few", seed)
+        taken = [int(np.load(root / "train" / s.name / "boxes.npy")[0]) for s in scenes]
+        assert sorted(taken) == [0, 1, 2] and all(a != b for a, b in enumerate(taken))
+        for index, scene in enumerate(scenes):
+            folder = root / "train" / scene.name
+            assert np.load(folder / "coord.npy")[0] == index
+            assert not (folder / "instance.npy").exists()  # it would count the wrong points
+
+
+def test_detection_from_logs(monkeypatch, tmp_path, capsys):
+    """A run that has left a log is read and not repeated."""
+    (tmp_path / "data/train/scene-0").mkdir(parents=True)
+    np.save(tmp_path / "data/train/scene-0/coord.npy", np.zeros((1, 3)))
+    for side, value in (("DOS", 0.3), ("random", 0.1)):
+        (tmp_path / f"{side}-0.log").write_text(
+            f"Val result: mAP/NDS 0.0100/0.0100.\nVal result: mAP/NDS {value:.4f}/0.2500.\n"
+        )
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path), "--fraction", "1"]
+    report = run(detection, monkeypatch, tmp_path, *arguments, "--seeds", "0", "--sides", "DOS",
+                 "random")  # fmt: skip
+    assert report["summary"]["mAP DOS"] == pytest.approx(30)
+    assert report["summary"]["gains in mAP"] == pytest.approx([20])
+    assert "random, seed 0: mAP 10.00, NDS 25.00" in capsys.readouterr().out
 
 
 SMALL_VIEWS = ("--columns", "100", "--scans", "2", "--repeats", "1", "--warmup", "0")
