@@ -40,19 +40,20 @@ from dos_plugin.shipped import configs_dir  # noqa: E402
 from keyframes import CLASSES, VERSION, write_root  # noqa: E402
 
 ARMS = ("DOS", "random weights", "stock encoder")
-RANGE = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+HEIGHT = (-5.0, 3.0)  # metres, of the sensor's frame
 CELL = 0.8  # metres, edge of a cell of the map, of all arms
 PREFIX = "NuScenes metric/pred_instances_3d_NuScenes/"
 
 
-def shipped(folder: Path, size: float) -> Config:
+def shipped(folder: Path, size: float, reach: float) -> Config:
     """The shipped config for one sweep, with the grid of this benchmark."""
+    corners = [-reach, -reach, HEIGHT[0], reach, reach, HEIGHT[1]]
     shutil.copytree(configs_dir() / "detection", folder, dirs_exist_ok=True)
     base = folder / "_base_nuscenes.py"
     text = base.read_text()
     for old, new in {
         "grid_size = 0.05 ": f"grid_size = {size} ",
-        "[-54, -54, -5.0, 54, 54, 3.0]": str(RANGE),
+        "[-54, -54, -5.0, 54, 54, 3.0]": str(corners),
         "bev_stride = 8 ": f"bev_stride = {round(CELL / size)} ",
     }.items():
         assert text.count(old) == 1, old
@@ -67,15 +68,16 @@ def make_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
     transform = pretraining["data"]["train"]["transform"]
     size = 0.1 if arm == "stock encoder" else grid_size(transform)
     work = args.out / arm.replace(" ", "-") / f"seed-{seed}"
-    config = shipped(work / "configs", size)
+    config = shipped(work / "configs", size, args.range)
     model = config.model
     keys = feature_keys(transform)
     if arm == "stock encoder":
         keys = ("coord", "strength")
+        cells = round(2 * args.range / size)
         model.pts_middle_encoder = dict(
             type="SparseEncoder",
             in_channels=4,
-            sparse_shape=[round((RANGE[5] - RANGE[2]) / size) + 1, 1024, 1024],
+            sparse_shape=[round((HEIGHT[1] - HEIGHT[0]) / size) + 1, cells, cells],
             output_channels=128,
             order=("conv", "norm", "act"),
             encoder_channels=((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
@@ -135,7 +137,9 @@ def run(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train and score, or take the result of an earlier call."""
     file = args.out / arm.replace(" ", "-") / f"seed-{seed}" / "result.json"
     settings = dict(epochs=args.epochs, lr=args.lr, batch_size=args.batch_size)
-    settings |= dict(weight=str(args.weight), train=args.train_scene, val=args.val_scene)
+    settings |= dict(
+        range=args.range, weight=str(args.weight), train=args.train_scene, val=args.val_scene
+    )
     if file.is_file() and (found := json.loads(file.read_text()))["settings"] == settings:
         return found
     runner = Runner.from_cfg(make_config(arm, seed, args))
@@ -166,6 +170,7 @@ def main() -> None:
     parser.add_argument("--val-scene", default="scene-0916", help="to score on")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--range", type=float, default=51.2, help="metres to each side")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--lr", type=float, default=2e-3)
