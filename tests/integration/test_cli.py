@@ -116,7 +116,7 @@ def test_configs_lists_the_demo_and_prints_its_path(capsys):
     assert path.endswith("configs/dos/pretrain-dos-v1m1-9-demo.py")
     assert "DOS-v1m1" in open(path).read()
     assert cli.main(["configs", "--path", "demo"]) == 2
-    assert "see pretrain-dos-v1m1-9-demo" in capsys.readouterr().err
+    assert "pretrain-dos-v1m1-9-demo, semseg" in capsys.readouterr().err
 
 
 def test_configs_inside_an_installed_package(tmp_path, monkeypatch):
