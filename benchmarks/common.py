@@ -22,6 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from dos_plugin.cpu.checkout import find_pointcept
+from dos_plugin.host import EMBEDDED
+
 ROOT = Path(__file__).resolve().parents[1]
 median = statistics.median
 
@@ -100,6 +103,49 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return hash_ + ("+" if changes else "")
+
+
+TRAIN = "tools/train.py"
+HOSTS = ("embedded", "pointcept")
+
+
+def run_on_host(host: str, words: Sequence[str], log: Path) -> float:
+    """Run a Python script or module on a host, its output in ``log``.
+
+    Args:
+        host: one of ``HOSTS``; Pointcept runs without CUDA where there is none.
+        words: what follows ``python``; ``TRAIN`` stands for the host's train script.
+        log: file to write; the program ends with its name if the command fails.
+
+    Returns:
+        CPU seconds, its children's, too; wall seconds where there is CUDA.
+    """
+    root, command = ROOT, [sys.executable]
+    if host == "embedded":
+        words = ["-m", "dos_plugin.minihost", *words[1:]] if words[0] == TRAIN else words
+    else:
+        found = find_pointcept()
+        if found is None:
+            sys.exit("no Pointcept checkout at POINTCEPT_ROOT or ~/.cache/dos-plugin/Pointcept")
+        root = found
+        command += [] if torch.cuda.is_available() else ["-m", "dos_plugin.cpu"]
+    paths = [str(root), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    variables = {"OMP_NUM_THREADS": "1", **os.environ}
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    variables["DOS_HOST"] = EMBEDDED if host == "embedded" else host
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, *words], cwd=root, env=variables, stdout=file, stderr=file
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"failed, see {log}")
+    if torch.cuda.is_available():
+        return time.perf_counter() - started
+    return usage.ru_utime + usage.ru_stime
 
 
 def synchronize() -> None:

@@ -13,21 +13,15 @@ time. Runs that have left a result are not repeated.
 
 import json
 import math
-import os
 import re
 import statistics
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import common
 from dos_plugin.commands.split import write_split
-from dos_plugin.cpu.checkout import find_pointcept
 
 CONFIGS = {
     "DOS": common.ROOT / "configs/dos/ablation/component-5-zipf.py",
@@ -62,16 +56,16 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     else:
         roots += [f"eval_epoch={epoch}", f"batch_size={args.batch_size}"]
     options = [f"save_path={folder}", f"seed={seed}", f"epoch={epoch}", *roots]
-    script = [*host(), "tools/train.py", "--config-file", str(CONFIGS[method])]
-    seconds = call([*script, "--options", *options], folder / "train.out")
-    probe = [*host(), "-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth")]
+    script = [common.TRAIN, "--config-file", str(CONFIGS[method]), "--options", *options]
+    seconds = common.run_on_host("pointcept", script, folder / "train.out")
+    probe = ["-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth")]
     if method in PROBED_AS:
         probe += ["--config", str(PROBED_AS[method])]
     source = "segmentor" if method == "supervised" else "student"
     sources = [source] + ["random"] * (method == "DOS")
     probe += ["--data", str(labelled), "--train-scans", "1000", "--val-scans", "1000", "--no-knn"]
     probe += ["--seeds", "1", "--sources", *sources, "--json", str(folder / "scores.json")]
-    call(probe, folder / "probe.out")
+    common.run_on_host("pointcept", probe, folder / "probe.out")
     scores = json.loads((folder / "scores.json").read_text())["probe"]
     found = dict(settings=settings, seconds=seconds, miou=scores[source]["miou"])
     if "random" in scores:
@@ -81,31 +75,6 @@ def train(method: str, name: str, seed: int, epoch: int, args: Any) -> dict[str,
     result.write_text(json.dumps(found) + "\n")
     print(f"{name}, seed {seed}: {found['miou']:.1f} mIoU, {seconds:.0f} s", flush=True)
     return found
-
-
-def host() -> list[str]:
-    """What runs a script of the host."""
-    return [sys.executable, *([] if torch.cuda.is_available() else ["-m", "dos_plugin.cpu"])]
-
-
-def call(words: list[str], log: Path) -> float:
-    """Run in the checkout; CPU seconds (wall with CUDA) of the command."""
-    root = find_pointcept()
-    if root is None:
-        sys.exit("no Pointcept checkout at POINTCEPT_ROOT or ~/.cache/dos-plugin/Pointcept")
-    paths = [str(root), str(common.ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "DOS_HOST": "pointcept"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    started = time.perf_counter()
-    with log.open("w") as file:
-        process = subprocess.Popen(words, cwd=root, env=environment, stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"failed, see {log}")
-    if torch.cuda.is_available():
-        return time.perf_counter() - started
-    return usage.ru_utime + usage.ru_stime
 
 
 def one_seed(seed: int, args: Any) -> dict[str, dict[str, Any]]:

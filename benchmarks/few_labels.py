@@ -8,10 +8,8 @@ chooses the labelled scans, too. mIoU is that of the validation scans after the 
 have left a log are not repeated.
 """
 
-import os
 import re
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import NamedTuple
 
 import common
 from dos_plugin.commands.split import write_split
-from dos_plugin.cpu.checkout import find_pointcept
 
 CONFIGS = {
     "linear probe": "semseg-dos-v1m1-9a-demo-lin.py",
@@ -41,42 +38,26 @@ class Run(NamedTuple):
         return f"{self.task}-{self.start}-{self.seed}".replace(" ", "-")
 
 
-def command(run: Run, args, scans: Path) -> tuple[list[str], Path]:
-    """The command line of a run and its working directory."""
-    folder = args.out / args.host / run.name
-    options = [
-        f"weight={args.weight.resolve() if run.start == 'DOS' else None}",
-        f"save_path={folder.resolve()}",
-        f"data.train.data_root={scans.resolve()}",
-        f"data.val.data_root={args.data.resolve()}",
-        f"seed={run.seed}",
-        f"batch_size={args.batch_size}",
-        f"epoch={args.epoch}",
-        "eval_epoch=1",
-    ]
-    config = ["--config-file", str(common.ROOT / "configs/dos" / CONFIGS[run.task])]
-    if args.host == "embedded":
-        script, folder = ["-m", "dos_plugin.minihost"], common.ROOT
-    else:
-        root = find_pointcept()
-        if root is None:
-            sys.exit("no Pointcept checkout at POINTCEPT_ROOT or ~/.cache/dos-plugin/Pointcept")
-        script, folder = ["-m", "dos_plugin.cpu", "tools/train.py"], root
-    return [sys.executable, *script, *config, "--options", *options], folder
-
-
 def train(run: Run, args, scans: Path) -> float:
     """Train, if that has not happened yet; mIoU in percent."""
     log = args.out / args.host / f"{run.name}.log"
     if not log.exists():
-        log.parent.mkdir(parents=True, exist_ok=True)
-        words, folder = command(run, args, scans)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
-        environment |= {"DOS_HOST": "minihost" if args.host == "embedded" else "pointcept"}
+        folder = args.out / args.host / run.name
+        options = [
+            f"weight={args.weight.resolve() if run.start == 'DOS' else None}",
+            f"save_path={folder.resolve()}",
+            f"data.train.data_root={scans.resolve()}",
+            f"data.val.data_root={args.data.resolve()}",
+            f"seed={run.seed}",
+            f"batch_size={args.batch_size}",
+            f"epoch={args.epoch}",
+            "eval_epoch=1",
+        ]
+        config = str(common.ROOT / "configs/dos" / CONFIGS[run.task])
         partial = log.with_suffix(".partial")
-        with partial.open("w") as file:
-            done = subprocess.run(words, cwd=folder, env=environment, stdout=file, stderr=file)
-        if done.returncode or not RESULT.search(partial.read_text()):
+        words = [common.TRAIN, "--config-file", config, "--options", *options]
+        common.run_on_host(args.host, words, partial)
+        if not RESULT.search(partial.read_text()):
             sys.exit(f"{run.name} failed, see {partial}")
         partial.rename(log)
     miou = 100 * float(RESULT.findall(log.read_text())[-1])
@@ -87,7 +68,7 @@ def train(run: Run, args, scans: Path) -> float:
 def main() -> None:
     """Run, print, write."""
     options = common.parser(__doc__)
-    options.add_argument("--host", choices=("embedded", "pointcept"), default="embedded")
+    options.add_argument("--host", choices=common.HOSTS, default="embedded")
     options.add_argument("--weight", type=Path, default=Path("exp/dos/demo/model/model_last.pth"))
     options.add_argument("--data", type=Path, default=Path("data/dos-demo"))
     options.add_argument("--out", type=Path, default=Path("exp/few-labels"))

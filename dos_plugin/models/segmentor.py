@@ -10,6 +10,7 @@ from dos_plugin.host import HOST
 from dos_plugin.method.matching import row_features
 from dos_plugin.models.backbone import keep_orders
 from dos_plugin.models.inputs import check_in_channels
+from dos_plugin.models.labels import check_data, count_labelled, ignored_label
 
 # Children of the host's backbones on the way up; all others are the encoder.
 DECODER = ("up", "dec", "final")
@@ -28,7 +29,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         backbone: Config of a backbone of the host.
         backbone_out_channels: Channels of its features after up-casting.
         num_classes: Classes.
-        criteria: Configs of the host's losses.
+        criteria: Configs of the host's losses, all with the same ``ignore_index``.
         freeze_backbone: True: all of it (linear probe). ``"encoder"``: all but the decoder, which
             is trained (decoder probe). False: nothing (fine-tuning).
         up_cast_level: Pooling steps of an encoder's output to undo; coarser features are appended
@@ -57,6 +58,8 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
                 f"freeze_backbone must be True, False or 'encoder', got {freeze_backbone!r}"
             )
         self.in_channels = backbone.get("in_channels")
+        self.num_classes = num_classes
+        self.ignore_index = ignored_label(criteria)
         self.backbone_out_channels = backbone_out_channels
         self.freeze_backbone = freeze_backbone
         self.up_cast_level = up_cast_level
@@ -91,22 +94,24 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         return self
 
     def before_train(self) -> None:
-        """Compare ``in_channels`` with the features that the data sets collect."""
+        """Look at the data: width of the features, labels of some scans."""
         check_in_channels(self.in_channels, self.trainer.cfg)
+        check_data(self.trainer.cfg, self.num_classes, self.ignore_index)
 
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Loss and logits of a batch.
 
         Args:
             batch: ``coord``, ``grid_coord``, ``feat`` (N, C), ``offset``, and ``segment`` (N,)
-                unless it is a test.
+                unless it is a test; ``name`` of the scans is for messages.
 
         Returns:
             ``loss`` in training; ``loss`` and ``seg_logits`` (N, num_classes) in evaluation;
             ``seg_logits`` without ``segment``.
 
         Raises:
-            ValueError: If ``in_channels`` or ``backbone_out_channels`` is not what there is.
+            ValueError: If ``in_channels`` or ``backbone_out_channels`` is not what there is, or
+                ``segment`` has values that are neither a class nor ignored.
         """
         width = batch["feat"].shape[1]
         if self.in_channels not in (None, width):
@@ -126,9 +131,15 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         seg_logits = self.seg_head(feat)
         if len(feat) != len(row_of_point):
             seg_logits = seg_logits[row_of_point]
-        if self.training:
-            return dict(loss=self.criteria(seg_logits, batch["segment"]))
-        if "segment" in batch:
-            loss = self.criteria(seg_logits, batch["segment"])
-            return dict(loss=loss, seg_logits=seg_logits)
-        return dict(seg_logits=seg_logits)
+        if "segment" not in batch and not self.training:
+            return dict(seg_logits=seg_logits)
+        loss = self._loss(seg_logits, batch)
+        return dict(loss=loss) if self.training else dict(loss=loss, seg_logits=seg_logits)
+
+    def _loss(self, seg_logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """The losses; 0 where no point has a label, of which their mean would be NaN."""
+        segment, names = batch["segment"], batch.get("name", ())
+        labels = self.num_classes, self.ignore_index
+        if count_labelled(segment, batch["offset"], *labels, names):
+            return self.criteria(seg_logits, segment)
+        return 0 * seg_logits.sum()

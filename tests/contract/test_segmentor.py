@@ -6,12 +6,13 @@ Run on the embedded host by default, and on Pointcept by
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import dos_plugin.register  # noqa: F401
 from dos_plugin.host import HOST
-from tests.segmentors import BACKBONES, CLASSES, batch, build, config
+from tests.segmentors import BACKBONES, CLASSES, CRITERIA, batch, build, config
 
 DECODERS = ("PT-v3m1-dec", "PT-v3m2-dec", "SpUNet-v1m1")
 FROZEN = [(name, True) for name in BACKBONES] + [(name, "encoder") for name in DECODERS]
@@ -137,13 +138,21 @@ def test_options_out_of_range(changes, message):
         build("PT-v3m2", **changes)
 
 
-def collect(*keys):
-    transform = [dict(type="ToTensor"), dict(type="Collect", keys=("coord",), feat_keys=keys)]
-    return dict(transform=transform)
+def scans(root, split, **labels):
+    for name, segment in labels.items():
+        folder = root / split / name
+        folder.mkdir(parents=True)
+        np.save(folder / "coord.npy", np.zeros((len(segment), 3), np.float32))
+        np.save(folder / "segment.npy", np.array(segment, np.int32))
+    return dict(type="DefaultDataset", split=split, data_root=str(root), transform=[])
 
 
-def test_in_channels_are_checked_before_training_and_at_each_batch():
-    model = build("PT-v3m2")
+def test_in_channels_are_checked_before_training_and_at_each_batch(tmp_path):
+    model, found = build("PT-v3m2"), scans(tmp_path, "train", a=[0])
+
+    def collect(*keys):
+        return found | dict(transform=[dict(type="Collect", keys=("coord",), feat_keys=keys)])
+
     good, bad, unknown = collect("coord", "strength"), collect("coord"), collect("coord", "age")
 
     def start(**data):
@@ -167,3 +176,66 @@ def test_in_channels_are_checked_before_training_and_at_each_batch():
     wide = build("PT-v3m2", backbone_out_channels=24)
     with pytest.raises(ValueError, match="backbone_out_channels=24, but .* have 48 channels"):
         wide(batch())
+
+
+NAMES = ["street-1", "street-2"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_without_labels_counts_nothing(training, caplog):
+    model = build("PT-v3m2", freeze_backbone=False).train(training)
+    data = batch() | dict(name=NAMES)
+    data["segment"] = torch.full_like(data["segment"], -1)
+    loss = model(data)["loss"]
+    assert loss.item() == 0
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(g is not None and not g.any() for g in gradients)  # all: DDP waits for each
+    assert "no point of street-1, street-2 has a label" in caplog.text
+
+
+@pytest.mark.parametrize("value", [CLASSES, 255, -2])
+@pytest.mark.parametrize("training", [True, False])
+def test_labels_that_are_no_class_name_the_scan(value, training):
+    model, data = build("PT-v3m2").train(training), batch() | dict(name=NAMES)
+    data["segment"][int(data["offset"][0]) : int(data["offset"][0]) + 3] = value
+    message = rf"scan street-2 has segment {value} \(3 points\), expected 0 to {CLASSES - 1} .* -1"
+    with pytest.raises(ValueError, match=message):
+        model(data)
+    with pytest.raises(ValueError, match="scan 0 of a batch of a, b, c, d has segment"):
+        mixed = data | dict(offset=data["offset"][-1:], name=list("abcd"))
+        model(mixed)
+
+
+def test_another_label_can_be_ignored():
+    """255 as void, and class 0 as void, give the loss that -1 gives."""
+    data = batch()
+    losses = []
+    for ignored in (-1, 255, CLASSES):
+        criteria = [{**loss, "ignore_index": ignored} for loss in CRITERIA]
+        model = build("PT-v3m2", criteria=criteria)
+        segment = torch.where(data["segment"] < 0, ignored, data["segment"])
+        losses.append(model(data | dict(segment=segment))["loss"].item())
+    assert losses == [losses[0]] * 3
+    criteria = [{**CRITERIA[0], "ignore_index": 0}, CRITERIA[1]]
+    with pytest.raises(
+        ValueError, match=r"model.criteria: ignore_index is \[-1, 0\], expected one"
+    ):
+        build("PT-v3m2", criteria=criteria)
+
+
+def test_labels_are_looked_at_before_training(tmp_path):
+    model = build("PT-v3m2")
+    train = scans(tmp_path, "train", a=[0, 1, 2, -1])
+    val = scans(tmp_path, "val", b=[0, 1], c=[0, 255, 255, 7])
+    model.trainer = SimpleNamespace(cfg=dict(data=dict(train=train), evaluate=True))
+    model.before_train()
+    model.trainer.cfg["data"]["val"] = val
+    found = r"data.val: scan c has segment 7 \(1 points\), 255 \(2 points\), expected 0 to 2"
+    with pytest.raises(ValueError, match=found):
+        model.before_train()
+    model.trainer.cfg["evaluate"] = False
+    model.before_train()
+    model.trainer.cfg["data"]["ignore_index"] = 255
+    with pytest.raises(ValueError, match="data.ignore_index=255, but the losses have ignore_inde"):
+        model.before_train()

@@ -69,7 +69,7 @@ voxels = dict(
     mode="train",
     return_grid_coord=True,
 )
-collect = dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=feat_keys)
+collect = dict(type="Collect", keys=("coord", "grid_coord", "segment", "name"), feat_keys=feat_keys)
 
 data = dict(
     num_classes=15,

@@ -27,7 +27,7 @@ train_transform = [
         return_grid_coord=True,
     ),
     dict(type="ToTensor"),
-    dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=feat_keys),
+    dict(type="Collect", keys=("coord", "grid_coord", "segment", "name"), feat_keys=feat_keys),
 ]
 
 val_transform = [
@@ -43,7 +43,7 @@ val_transform = [
     dict(type="ToTensor"),
     dict(
         type="Collect",
-        keys=("coord", "grid_coord", "segment", "origin_segment", "inverse"),
+        keys=("coord", "grid_coord", "segment", "origin_segment", "inverse", "name"),
         feat_keys=feat_keys,
     ),
 ]

@@ -29,7 +29,7 @@ train_transform = [
     dict(type="SphereCrop", point_max=102400, mode="random"),
     dict(type="CenterShift", apply_z=False),
     dict(type="ToTensor"),
-    dict(type="Collect", keys=("coord", "grid_coord", "segment"), feat_keys=feat_keys),
+    dict(type="Collect", keys=("coord", "grid_coord", "segment", "name"), feat_keys=feat_keys),
 ]
 
 val_transform = [
@@ -47,7 +47,7 @@ val_transform = [
     dict(type="ToTensor"),
     dict(
         type="Collect",
-        keys=("coord", "grid_coord", "segment", "origin_segment", "inverse"),
+        keys=("coord", "grid_coord", "segment", "origin_segment", "inverse", "name"),
         feat_keys=feat_keys,
     ),
 ]
