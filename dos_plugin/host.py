@@ -33,6 +33,7 @@ class Host(NamedTuple):
     build_criteria: Any
     Compose: type
     Config: Any
+    DictAction: Any
     HookBase: type
     PointModel: type
     Point: type
@@ -60,6 +61,7 @@ _LAYOUT = {
     "build_criteria": "models.losses",
     "Compose": "datasets.transform",
     "Config": "utils.config",
+    "DictAction": "utils.config",
     "HookBase": "engines.hooks",
     "PointModel": "models.modules",
     "Point": "models.utils.structure",

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from .backbones import BACKBONES
 from .collate import collate_fn, point_collate_fn
+from .config import OptionsAction as DictAction
 from .config import load_config, setup_config
 from .datasets import ConcatDataset, DefaultDataset
 from .datasets_lidar import NuScenesDataset, SemanticKITTIDataset, WaymoDataset
@@ -60,6 +61,7 @@ __all__ = [
     "Config",
     "CrossEntropyLoss",
     "DefaultDataset",
+    "DictAction",
     "HookBase",
     "InformationWriter",
     "IterationTimer",

@@ -335,3 +335,25 @@ def test_hosts_of_detectors(tmp_path, monkeypatch):
     assert "not to train" in rows()["mmcv operators"].found
     (tmp_path / "mmcv/_ext.py").touch()
     assert rows()["mmcv operators"].status == "ok"
+
+
+def test_options_are_those_of_the_training(config, tmp_path):
+    root = tmp_path / "elsewhere"
+    options = [f"data.train.data_root={root}", "batch_size=2"]
+    done = ask("--config", config, "--options", *options, cwd=tmp_path)
+    assert done.returncode == 1 and str(root) in row(done.stdout, "data.train")
+    write_scans(root, "train", 3)
+    done = ask("--config", config, "--options", *options, cwd=tmp_path)
+    assert done.returncode == 0 and "split train: 3" in row(done.stdout, "data.train")
+    assert "2 scenes" in row(done.stdout, "batch  ")
+    done = ask("--options", *options, cwd=tmp_path)
+    assert done.returncode and "--options: change a config" in done.stderr
+
+
+def test_labels_of_a_segmentation(config, rows):
+    assert "labels" not in rows()
+    classes = dict(num_classes=2, criteria=[dict(type="CrossEntropyLoss", ignore_index=-1)])
+    found = rows(dict(model=classes))["labels"]
+    assert found.status == "missing" and "expected 0 to 1 for num_classes=2" in found.text
+    found = rows(dict(model=classes | dict(num_classes=100)))["labels"]
+    assert found.status == "ok" and "classes of 100" in found.text

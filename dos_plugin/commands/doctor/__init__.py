@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dos_plugin.commands.doctor.detectors import detector_rows
@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin doctor``."""
     parser.add_argument("--config", metavar="FILE", help="can this config run here? (path or name)")
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs it shall run on")
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the config as at the training (data.train.data_root=FOLDER …)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -30,10 +37,12 @@ def main(args: argparse.Namespace) -> int:
     if args.num_gpus < 1:
         raise ValueError(f"--num-gpus must be at least 1, got {args.num_gpus}")
     config = _config_file(args.config) if args.config else None
+    if args.options and config is None:
+        raise ValueError("--options: change a config, give --config")
     found = find_host()
     rows = [*environment_rows(found.real), *host_rows(found), *detector_rows()]
     if not (found.real and found.root is None):
-        rows += _look_inside(found, args.num_gpus, config)
+        rows += _look_inside(found, args.num_gpus, config, args.options)
     print(table(rows))
     missing = sum(row.status == "missing" for row in rows)
     if config is None:
@@ -56,13 +65,15 @@ def _config_file(name: str) -> Path:
     return config_path(name)
 
 
-def _look_inside(found: Found, num_gpus: int, config: Path | None) -> Iterator[Row]:
+def _look_inside(
+    found: Found, num_gpus: int, config: Path | None, options: Sequence[str] = ()
+) -> Iterator[Row]:
     """Rows of a child process that imports the host, with the CPU runner where CUDA is absent."""
     import torch
 
     devices = torch.cuda.device_count()
     runner = ["-m", "dos_plugin.cpu"] if found.real and not devices else []
-    arguments = [str(num_gpus), str(devices), *([str(config)] if config else [])]
+    arguments = [str(num_gpus), str(devices), *([str(config)] if config else []), *options]
     paths = [str(found.root)] if found.root and not found.importable else []
     paths += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     variables = {**os.environ, "DOS_HOST": found.name, "PYTHONPATH": os.pathsep.join(paths)}

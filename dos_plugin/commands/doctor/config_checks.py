@@ -11,6 +11,7 @@ from dos_plugin.commands.doctor.sample import sample_rows
 from dos_plugin.commands.doctor.step import step_rows
 from dos_plugin.host import EMBEDDED, HOST
 from dos_plugin.models.inputs import datasets
+from dos_plugin.models.labels import LOOKED_AT, check_data, ignored_label
 from dos_plugin.register import COMPONENTS
 
 REGISTER = 'custom_imports = dict(imports=["dos_plugin.register"], allow_failed_imports=False)'
@@ -22,7 +23,7 @@ def config_rows(cfg: Any, num_gpus: int, devices: int) -> Iterator[Row]:
     """Everything about a config that can be known before training.
 
     Args:
-        cfg: Config as read from its file, options not applied.
+        cfg: Config with the options of the command line.
         num_gpus: Processes it shall run on.
         devices: CUDA devices of this machine.
     """
@@ -36,6 +37,7 @@ def config_rows(cfg: Any, num_gpus: int, devices: int) -> Iterator[Row]:
     yield from _schedule(cfg)
     yield from _weight(cfg)
     yield from _data(cfg)
+    yield from _labels(cfg)
     if not any(row.status == "missing" for row in decisive):  # else it is known to fail
         yield from step_rows(cfg, samples, num_gpus)
 
@@ -233,3 +235,20 @@ def _data(cfg: Any) -> Iterator[Row]:
             yield Row("ok", item, found)
         else:
             yield Row(status, item, found, f"check {key}.data_root and .split")  # type: ignore[arg-type]
+
+
+def _labels(cfg: Any) -> Iterator[Row]:
+    """Labels of some scans against the classes of a model that has any."""
+    model = cfg.get("model") or {}
+    classes = model.get("num_classes")
+    if not classes or not model.get("criteria"):
+        return
+    try:
+        check_data(cfg, classes, ignored_label(model["criteria"]))
+    except ValueError as error:
+        yield Row("missing", "labels", str(error), "correct the labels, or the config")
+    except Exception:
+        return  # a data set that cannot be read has a row of its own
+    else:
+        text = f"of up to {LOOKED_AT} scans a data set are classes of {classes}, or ignored"
+        yield Row("ok", "labels", text)

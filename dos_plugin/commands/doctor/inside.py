@@ -1,12 +1,13 @@
 """Run by the doctor in a process of its own, where the host may fail to import.
 
-``python -m dos_plugin.commands.doctor.inside NUM_GPUS DEVICES [CONFIG]`` prints its rows as JSON,
-after a marker. DEVICES is the number of CUDA devices.
+``python -m dos_plugin.commands.doctor.inside NUM_GPUS DEVICES [CONFIG [KEY=VALUE …]]`` prints its
+rows as JSON, after a marker. DEVICES is the number of CUDA devices.
 """
 
+import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dos_plugin.commands.doctor.rows import Row
@@ -14,10 +15,12 @@ from dos_plugin.commands.doctor.rows import Row
 MARKER = "dos-plugin doctor rows: "
 
 
-def inside_rows(num_gpus: int, devices: int, config: str | None) -> Iterator[Row]:
+def inside_rows(
+    num_gpus: int, devices: int, config: str | None, options: Sequence[str] = ()
+) -> Iterator[Row]:
     """Import the host, register DOS in it, and look at a config if one is given."""
     try:
-        from dos_plugin.host import HOST
+        from dos_plugin.host import EMBEDDED, HOST
     except Exception as error:
         yield Row("missing", "host import", chain(error), _mend_import(error))
         return
@@ -41,15 +44,23 @@ def inside_rows(num_gpus: int, devices: int, config: str | None) -> Iterator[Row
 
     from dos_plugin.commands.doctor.config_checks import config_rows
 
-    options: dict[str, Any] = {"lazy_import": False} if HOST.name == "minihost" else {}
+    eager: dict[str, Any] = {"lazy_import": False} if HOST.name == EMBEDDED else {}
     config_class: Any = HOST.Config
     try:
-        cfg = config_class.fromfile(config, **options)
+        cfg = config_class.fromfile(config, **eager)
+        cfg.merge_from_dict(_parse(options, HOST.DictAction))
     except (Exception, SystemExit) as error:
-        yield Row("missing", "config", f"{config}: {chain(error)}", "mend the config file")
+        yield Row("missing", "config", f"{config}: {chain(error)}", "mend the config or --options")
         return
     yield Row("ok", "config", config)
     yield from config_rows(cfg, num_gpus, devices)
+
+
+def _parse(options: Sequence[str], action: Any) -> dict[str, Any]:
+    """Options as the host's train script takes them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--options", nargs="*", action=action, default={})
+    return parser.parse_args(["--options", *options]).options if options else {}
 
 
 def chain(error: BaseException) -> str:
@@ -72,8 +83,9 @@ def _mend_import(error: BaseException) -> str:
 
 def main(argv: list[str]) -> None:
     """Print the rows."""
-    num_gpus, devices, *config = argv
-    rows = list(inside_rows(int(num_gpus), int(devices), config[0] if config else None))
+    num_gpus, devices, *rest = argv
+    config, options = (rest[0], rest[1:]) if rest else (None, [])
+    rows = list(inside_rows(int(num_gpus), int(devices), config, options))
     print(MARKER + json.dumps(rows), flush=True)
 
 
