@@ -354,6 +354,6 @@ def test_labels_of_a_segmentation(config, rows):
     assert "labels" not in rows()
     classes = dict(num_classes=2, criteria=[dict(type="CrossEntropyLoss", ignore_index=-1)])
     found = rows(dict(model=classes))["labels"]
-    assert found.status == "missing" and "expected 0 to 1 for num_classes=2" in found.text
+    assert found.status == "missing" and "expected 0 to 1 for num_classes=2" in found.found
     found = rows(dict(model=classes | dict(num_classes=100)))["labels"]
-    assert found.status == "ok" and "classes of 100" in found.text
+    assert found.status == "ok" and "classes of 100" in found.found
