@@ -135,12 +135,50 @@ def component_colours(feat: np.ndarray, components: np.ndarray, mean: np.ndarray
     return value_colours((feat - mean) @ components.T)
 
 
-def value_colours(values: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 of (N, 3) numbers, each column stretched over its 1 to 99 % range."""
-    low, high = np.percentile(values, [1, 99], axis=0)
+def value_colours(values: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
+    """(N, 3) uint8 of (N, 3) numbers, each column stretched over its 1 to 99 % range.
+
+    The range is that of a reference (M, 3) if there is one.
+    """
+    low, high = np.percentile(values if reference is None else reference, [1, 99], axis=0)
     values = np.clip((values - low) / np.maximum(high - low, 1e-9), 0, 1)
     # The darkest colour stays clear of the background.
     return (50 + 205 * values).round().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Principal components of standardised features, scaled to the same variance.
+
+    Attributes:
+        directions: (C, 3).
+        mean: (C,).
+    """
+
+    directions: np.ndarray
+    mean: np.ndarray
+
+    def values(self, feat: np.ndarray) -> np.ndarray:
+        """(N, 3) float32 values of features (N, C)."""
+        return ((feat - self.mean) @ self.directions).astype(np.float32)
+
+
+def component_basis(feat: np.ndarray, rows: int = 20_000) -> Basis:
+    """First three principal components of features (N, C), with variance 1.
+
+    They are computed from so many rows, evenly spread. Of fewer than three channels or rows the
+    missing components are 0.
+    """
+    pick = feat[np.linspace(0, len(feat) - 1, min(rows, len(feat))).astype(np.int64)]
+    # Standardised, or the few channels with large numbers would be all that one sees.
+    deviation = pick.std(axis=0)
+    scale = np.where(deviation > 1e-6, deviation, np.inf)  # a channel that is constant says nothing
+    components, _ = principal_components(pick / scale)
+    directions = np.zeros((feat.shape[1], 3))
+    directions[:, : len(components)] = (components / scale).T
+    mean = pick.mean(axis=0)
+    directions /= np.maximum(((pick - mean) @ directions).std(axis=0), 1e-6)
+    return Basis(directions.astype(np.float32), mean)
 
 
 def component_values(
@@ -165,12 +203,7 @@ def component_values(
     """
     if reference is not None and reference.shape != (len(feat), 3):
         raise ValueError(f"reference: got {reference.shape}, expected {(len(feat), 3)}")
-    pick = np.linspace(0, len(feat) - 1, min(rows, len(feat))).astype(np.int64)
-    # Standardised, or the few channels with large numbers would be all that one sees.
-    scaled = feat / np.maximum(feat[pick].std(axis=0), 1e-6)
-    components, mean = principal_components(scaled[pick])
-    values = (scaled - mean) @ components.T
-    values /= np.maximum(values[pick].std(axis=0), 1e-6)
+    values = component_basis(feat, rows).values(feat)
     if reference is not None:
         left, _, right = np.linalg.svd(values.T.astype(np.float64) @ reference)
         values = values @ (left @ right)

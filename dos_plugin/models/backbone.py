@@ -25,8 +25,10 @@ STEMS = {
 }
 
 
-def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
-    """The backbone of a config, without drop path and shuffled orders.
+def build_backbone(
+    config: Any, branch: Branch = "student", device: str | torch.device | None = None
+) -> nn.Module:
+    """The backbone of a config, without drop path and shuffled orders, to run on a device.
 
     Raises:
         ValueError: if the config has no ``model.backbone``.
@@ -37,7 +39,7 @@ def build_backbone(config: Any, branch: Branch = "student") -> nn.Module:
             "model.backbone: missing in the config, expected that of a DOS pretraining or of a "
             "segmentation run"
         )
-    backbone = runnable(model["backbone"])
+    backbone = runnable(model["backbone"], device)
     if branch == "teacher":
         backbone.update(model.get("teacher_custom") or {})
     if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
@@ -61,13 +63,17 @@ def keep_orders(backbone: nn.Module, inside: nn.Module | None = None) -> nn.Modu
     return backbone
 
 
-def runnable(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's config as this machine can run it: flash attention only where there is any.
+def runnable(
+    backbone: Mapping[str, Any], device: str | torch.device | None = None
+) -> dict[str, Any]:
+    """A backbone's config as a device can run it: flash attention only where there is any.
 
     The weights do not depend on it, and the features only by rounding: flash is in half precision.
+    The device is the GPU if there is one, unless it is given.
     """
     backbone = dict(backbone)
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    gpu = torch.cuda.is_available() and torch.device(device or "cuda").type == "cuda"
+    flash = gpu and importlib.util.find_spec("flash_attn") is not None
     if str(backbone.get("type")).startswith("PT-v3") and not flash:
         backbone["enable_flash"] = False
     return backbone

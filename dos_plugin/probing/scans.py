@@ -176,22 +176,40 @@ class ScanSource:
         """The scan; grid sampling picks the same points every time."""
         with seeded(index):
             data = self.dataset[index]
-        columns = []
-        for key in self.keys:
-            if key not in data:
-                raise ValueError(f"{self.place}: scans have no '{key}', an input of the backbone")
-            columns.append(torch.as_tensor(np.asarray(data[key])).float())
-        return Scan(
-            name=str(data.get("name", index)),
-            coord=torch.as_tensor(np.asarray(data["coord"])).float(),
-            grid_coord=torch.as_tensor(np.asarray(data["grid_coord"])).long(),
-            feat=torch.cat(columns, dim=1),
-            segment=torch.as_tensor(np.asarray(data["segment"])).long().flatten(),
-            origin_coord=np.asarray(data["origin_coord"], dtype=np.float32),
-            origin_segment=np.asarray(data["origin_segment"], dtype=np.int64).ravel(),
-            inverse=np.asarray(data["inverse"], dtype=np.int64),
-            grid_size=self.grid_size,
-        )
+        return as_scan(data, self.keys, self.grid_size, str(data.get("name", index)), self.place)
+
+
+def as_scan(
+    data: Mapping[str, Any], keys: Sequence[str], grid_size: float, name: str, place: str
+) -> Scan:
+    """A scan out of a sample that went through :func:`scan_transform`.
+
+    Args:
+        data: the sample.
+        keys: names of the input features.
+        grid_size: edge of a voxel, metres.
+        name: name of the scan.
+        place: where it comes from, for the message.
+
+    Raises:
+        ValueError: if it lacks an input feature.
+    """
+    columns = []
+    for key in keys:
+        if key not in data:
+            raise ValueError(f"{place}: scans have no '{key}', an input of the backbone")
+        columns.append(torch.as_tensor(np.asarray(data[key])).float())
+    return Scan(
+        name=name,
+        coord=torch.as_tensor(np.asarray(data["coord"])).float(),
+        grid_coord=torch.as_tensor(np.asarray(data["grid_coord"])).long(),
+        feat=torch.cat(columns, dim=1),
+        segment=torch.as_tensor(np.asarray(data["segment"])).long().flatten(),
+        origin_coord=np.asarray(data["origin_coord"], dtype=np.float32),
+        origin_segment=np.asarray(data["origin_segment"], dtype=np.int64).ravel(),
+        inverse=np.asarray(data["inverse"], dtype=np.int64),
+        grid_size=grid_size,
+    )
 
 
 def held_out_source(

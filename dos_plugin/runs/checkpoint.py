@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dos_plugin.messages import some
 from dos_plugin.models.backbone import BRANCHES, Branch
+from dos_plugin.runs.hub import is_hub_folder, read_folder
 
 Kind = Literal["DOS pretraining", "other pretraining", "segmentation run", "exported", "other"]
 
@@ -44,10 +45,14 @@ torch.serialization.add_safe_globals(_NUMPY)
 def load_file(path: str | Path) -> Any:
     """What a torch file holds, on the CPU; only tensors, numbers, strings and containers.
 
+    A folder of ``dos-plugin export --to hub`` stands for a file.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated, is no torch file, or holds other objects.
     """
+    if is_hub_folder(path):
+        return read_folder(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file, expected a checkpoint")
     try:
@@ -73,6 +78,7 @@ class Checkpoint:
         path: the file.
         kind: what was trained.
         epoch: finished epochs; None if the file does not say.
+        steps: steps of the optimizer; None if the file does not say.
         state: the ``state_dict`` without DDP's prefix ``module.``.
         resumable: it has an optimizer state, so that training can go on.
         exported: what an exported file says about itself, else empty; see
@@ -84,6 +90,7 @@ class Checkpoint:
     path: Path
     kind: Kind
     epoch: int | None
+    steps: int | None
     state: dict[str, Tensor]
     resumable: bool
     exported: Mapping[str, Any]
@@ -153,7 +160,7 @@ def read_checkpoint(path: str | Path | None) -> Checkpoint:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated or is no checkpoint of the host.
     """
-    if path is None or not Path(path).is_file():
+    if path is None or not (Path(path).is_file() or is_hub_folder(path)):
         raise FileNotFoundError(
             f"{path or 'model/model_last.pth'}: no checkpoint there, has the run finished its "
             "first epoch?"
@@ -173,10 +180,13 @@ def checkpoint_of(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
     exported = exported if isinstance(exported, Mapping) else {}
     state = {key.removeprefix("module."): value for key, value in content["state_dict"].items()}
     epoch = content.get("epoch", exported.get("epoch"))
+    scheduler = content.get("scheduler")  # the hosts step it with the optimizer
+    steps = scheduler.get("last_epoch") if isinstance(scheduler, Mapping) else exported.get("steps")
     return Checkpoint(
         path=Path(path),
         kind="exported" if exported else kind_of(state),
         epoch=None if epoch is None else int(epoch),
+        steps=None if steps is None else int(steps),
         state=state,
         resumable="optimizer" in content,
         exported=exported,

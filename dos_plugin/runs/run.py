@@ -24,6 +24,7 @@ from dos_plugin.models.backbone import (
 )
 from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 from dos_plugin.runs.config import config_beside
+from dos_plugin.runs.hub import is_hub_folder
 from dos_plugin.runs.random_state import seeded
 
 # What a training leaves in its folder; the report comes from the command of that name.
@@ -72,8 +73,8 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     """Find config and checkpoint of a run.
 
     Args:
-        path: the run's folder, a checkpoint (``<run>/model/*.pth``), a file of ``dos-plugin
-            export``, or a config file, which means random weights only.
+        path: the run's folder, a checkpoint (``<run>/model/*.pth``), a file or folder of
+            ``dos-plugin export``, or a config file, which means random weights only.
         config: config file, if it does not lie in the run's folder.
 
     Raises:
@@ -87,7 +88,7 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     content: Checkpoint | None = None
     if path.suffix == ".py":
         found = path
-    elif path.is_file():
+    elif path.is_file() or is_hub_folder(path):
         content = read_checkpoint(path)
         if config is None and content.exported:
             values = active_host().Config(dict(content.exported["config"]))
@@ -106,21 +107,24 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
     return Run(active_host().Config.fromfile(str(found)), found, checkpoint, content)
 
 
-def load_backbone(run: Run, branch: Branch = "student") -> nn.Module:
-    """The run's backbone with its trained weights, frozen and in eval mode, on the GPU if any.
+def load_backbone(
+    run: Run, branch: Branch = "student", device: str | torch.device | None = None
+) -> nn.Module:
+    """The run's backbone with its trained weights, frozen and in eval mode.
 
     Args:
         run: the run.
         branch: which of the networks in the checkpoint.
+        device: where it is put; None is the GPU if there is one.
 
     Raises:
         FileNotFoundError: if the run has no checkpoint.
         ValueError: if the checkpoint does not fit the backbone of the config.
     """
     state = run.trained.backbone(branch)
-    backbone = build_backbone(run.config, branch)
+    backbone = build_backbone(run.config, branch, device)
     load_strictly(backbone, state, f"{run.checkpoint} ({branch}.backbone)")
-    return frozen(_placed(backbone))
+    return frozen(_placed(backbone, device))
 
 
 def random_backbone(run: Run) -> nn.Module:
@@ -140,6 +144,6 @@ def random_backbone(run: Run) -> nn.Module:
     return frozen(_placed(keep_orders(backbone)))
 
 
-def _placed(module: nn.Module) -> nn.Module:
-    """The module on the GPU if there is one."""
-    return module.to("cuda" if torch.cuda.is_available() else "cpu")
+def _placed(module: nn.Module, device: str | torch.device | None = None) -> nn.Module:
+    """The module on a device, the GPU if there is one."""
+    return module.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
