@@ -21,6 +21,7 @@ DEMO = [
     "pypcd4>=1.4",
     "psutil>=5.9",
 ]
+HUB = ["huggingface_hub>=1.0", "safetensors>=0.4"]
 
 setup(
     name="dos-plugin",
@@ -42,9 +43,10 @@ setup(
     install_requires=["torch>=2.4", "numpy>=1.24"],
     extras_require={
         "demo": DEMO,
+        "hub": HUB,
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
         "dev": [
-            *["build", "pytest>=8", "pytest-xdist>=3.5", "POT", "scipy"],
+            *["build", "pytest>=8", "pytest-xdist>=3.5", "POT", "scipy", *HUB],
             *["ruff", "mypy", "import-linter>=2.5"],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.
             "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -50,6 +50,8 @@ DEMO_EXTRA = {
     "tqdm",
     "yaml",
 }
+# Those of the [hub] extra.
+HUB_EXTRA = {"huggingface_hub", "safetensors"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing not in DEMO_EXTRA:
+        if missing not in DEMO_EXTRA | HUB_EXTRA:
             raise
+        extra = "hub" if missing in HUB_EXTRA else "demo"
         return _fail(
             chosen,
-            f"needs the package {missing!r}, which the extra 'demo' brings: "
-            "pip install 'dos-plugin[demo]'",
+            f"needs the package {missing!r}, which the extra {extra!r} brings: "
+            f"pip install 'dos-plugin[{extra}]'",
         )
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

@@ -1,4 +1,4 @@
-"""``dos-plugin export``: the backbone of a checkpoint as a file of its own, with its config."""
+"""``dos-plugin export``: the backbone of a checkpoint on its own, with its config."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import torch
 from torch import Tensor
 
 from dos_plugin import __version__
+from dos_plugin.encoder.card import model_card, probe_figures
+from dos_plugin.encoder.encoder import Encoder
 from dos_plugin.models.backbone import Branch, build_backbone, load_strictly
 from dos_plugin.models.inputs import feature_keys, grid_size
 from dos_plugin.probing.scans import dataset_config, scan_transform
 from dos_plugin.runs.checkpoint import META
 from dos_plugin.runs.config import plain
+from dos_plugin.runs.hub import CARD, write_folder
+from dos_plugin.runs.provenance import training_of
 from dos_plugin.runs.run import Run, open_run
 from dos_plugin.whole_file import write_whole
 
-FORMATS = ("pointcept", "torch-pointcloud")
+FORMATS = ("pointcept", "torch-pointcloud", "hub")
 
 # Of data.train these belong to a machine or a training and not to a backbone.
 NOT_KEPT = ("cache", "data_root", "la_file", "loop", "lr_file", "split", "test_cfg", "test_mode")
@@ -54,13 +58,16 @@ def export(run: Run, to: str, branch: Branch | None = None) -> dict[str, Any]:
     if to == "torch-pointcloud" and config.get("mask_token"):
         config["mask_token"], left_out = False, ("embedding.mask_token",)
 
+    training = training_of(run)
     meta = dict(
         format=to,
         version=__version__,
-        kind=trained.exported.get("kind", trained.kind),
+        kind=training.kind,
         branch=chosen,
         left_out=left_out,
-        epoch=trained.epoch or 0,
+        epoch=training.epochs or 0,
+        steps=training.steps,
+        data=training.data,
         **inputs(run, config),
     )
     file: dict[str, Any] = dict(config=config)
@@ -124,17 +131,44 @@ def write(file: Mapping[str, Any], path: Path) -> None:
     write_whole(path, lambda partial: torch.save(dict(file), partial))
 
 
+def write_hub(run: Run, file: Mapping[str, Any], folder: Path, overwrite: bool = False) -> None:
+    """Write a folder for the Hugging Face Hub: safetensors, config and model card.
+
+    Args:
+        run: that the file was made from.
+        file: of :func:`export` to ``hub``.
+        folder: made where it is missing.
+        overwrite: replace its files.
+
+    Raises:
+        FileExistsError: it holds such files.
+        ModuleNotFoundError: the extra ``hub`` is not installed.
+    """
+    branch: Branch = file[META]["branch"]
+    card = model_card(Encoder(run, branch), __version__, probe_figures(run, branch))
+    write_folder(folder, file, card, overwrite)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin export``."""
-    parser.add_argument("checkpoint", help="a checkpoint, a run's folder, or an exported file")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="whose names and model")
-    parser.add_argument("-o", "--out", required=True, type=Path, help="file to write")
+    parser.epilog = "Example: dos-plugin export exp/dos/demo --to hub --out hub/dos-demo"
+    parser.add_argument(
+        "checkpoint", help="a checkpoint, a run's folder, or an exported file or folder"
+    )
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=FORMATS,
+        help="whose names and model; hub: a folder for the Hugging Face Hub",
+    )
+    parser.add_argument("-o", "--out", required=True, type=Path, help="file, or folder, to write")
     parser.add_argument(
         "--branch",
         choices=("student", "teacher", "segmentor"),
         help="whose backbone; default: the student's of a pretraining, else the only one",
     )
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of a folder")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -143,9 +177,12 @@ def main(args: argparse.Namespace) -> int:
 
     found = open_run(args.checkpoint, args.config)
     if found.checkpoint and args.out.exists() and args.out.samefile(found.checkpoint):
-        raise ValueError(f"--out: {args.out} is the checkpoint itself, expected another file")
+        raise ValueError(f"--out: {args.out} is the checkpoint itself, expected another place")
     file = export(found, args.to, args.branch)
-    write(file, args.out)
+    if args.to == "hub":
+        write_hub(found, file, args.out, args.overwrite)
+    else:
+        write(file, args.out)
     meta, state = file[META], file["state_dict"]
     size = sum(value.numel() * value.element_size() for value in state.values())
     print(
@@ -156,7 +193,10 @@ def main(args: argparse.Namespace) -> int:
         f"input: {', '.join(meta['feat_keys'])} (in_channels={meta['in_channels']}) of voxels of "
         f"{meta['grid_size']:g} m"
     )
-    if args.to == "pointcept":
+    if args.to == "hub":
+        print(f"fill in the license in {args.out / CARD}, then: hf upload OWNER/NAME {args.out}")
+        print(f"in Python: dos_plugin.load({str(args.out)!r}), or dos_plugin.load('OWNER/NAME')")
+    elif args.to == "pointcept":
         print(
             f"in a segmentation config with the same model.backbone: weight={str(args.out)!r}, "
             'with dict(type="CheckpointLoader") or dict(type="PretrainedLoader")'

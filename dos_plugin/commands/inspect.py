@@ -21,6 +21,7 @@ from dos_plugin.models.backbone import BRANCHES, STEMS
 from dos_plugin.models.inputs import feature_keys, grid_size
 from dos_plugin.runs.checkpoint import Checkpoint, below, checkpoint_of, load_file, starts
 from dos_plugin.runs.config import config_beside, plain, read_literals
+from dos_plugin.runs.hub import WEIGHTS, is_hub_folder
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 
@@ -119,7 +120,7 @@ class CheckpointInfo:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin inspect``."""
-    parser.add_argument("checkpoint", help="any checkpoint, or a run's folder")
+    parser.add_argument("checkpoint", help="any checkpoint, a run's folder, or an exported one")
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--json", metavar="FILE", help="also write it to a file ('-': print it)")
 
@@ -138,7 +139,7 @@ def inspect(path: str | Path, config: str | Path | None = None) -> CheckpointInf
     """What is in a checkpoint.
 
     Args:
-        path: any torch file, or a run's folder.
+        path: any torch file, a run's folder, or a folder of ``dos-plugin export --to hub``.
         config: config file, if it does not lie in the run's folder.
 
     Raises:
@@ -146,7 +147,8 @@ def inspect(path: str | Path, config: str | Path | None = None) -> CheckpointInf
         ValueError: if it is truncated, no torch file, or without tensors.
     """
     path = Path(path)
-    path = path / "model" / "model_last.pth" if path.is_dir() else path
+    if path.is_dir() and not is_hub_folder(path):
+        path = path / "model" / "model_last.pth"
     content = load_file(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     tensors = {k: v for k, v in (state or {}).items() if isinstance(v, Tensor)}
@@ -157,7 +159,7 @@ def inspect(path: str | Path, config: str | Path | None = None) -> CheckpointInf
     tensors = found.state
     info = CheckpointInfo(
         file=str(path),
-        bytes=path.stat().st_size,
+        bytes=(path / WEIGHTS if path.is_dir() else path).stat().st_size,
         kind=found.kind,
         parameters=sum(value.numel() for value in tensors.values()),
         dtypes=sorted({str(v.dtype).removeprefix("torch.") for v in tensors.values()}),
@@ -304,6 +306,8 @@ def _add_config(info: CheckpointInfo, found: Checkpoint, config: str | Path | No
 def _loaders(info: CheckpointInfo, found: Checkpoint) -> list[str]:
     """Hooks with which the host gets the backbone into a segmentor's ``backbone``."""
     hook = 'dict(type="CheckpointLoader", keywords="module.{}", replacement="module.{}")'
+    if found.exported.get("format") == "hub":
+        return [f"dos_plugin.load({info.file!r})"]
     if found.exported and found.exported.get("format") != "pointcept":
         return [f"dos_plugin.runs.torch_pointcloud.load({info.file!r})"]
     if info.kind in ("exported", "segmentation run"):

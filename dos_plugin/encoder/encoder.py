@@ -91,9 +91,11 @@ class Encoder:
 
     Attributes:
         branch: whose backbone it is.
+        backbone_type: its name in the host's registry.
         grid_size: edge of a voxel, metres.
         feat_keys: the input features in their order; ``height`` is z of the coordinates.
         inputs: what has to be given of each point, by name.
+        training: what it was trained on.
         backbone: the frozen module.
         device: where it runs.
         max_voxels: voxels in a pass.
@@ -126,7 +128,7 @@ class Encoder:
         self.max_voxels = max_voxels
         self.training = training_of(run)
         self._source = str(run.checkpoint)
-        self._type = str(backbone["type"])
+        self.backbone_type = str(backbone["type"])
         self._transform = active_host().Compose(scan_transform(transform))
 
     @cached_property
@@ -218,7 +220,7 @@ class Encoder:
         columns = ", ".join(self.feat_keys)
         lines = [
             f"Encoder of {self._source}",
-            f"  backbone    {self._type}, {self.branch}, on {self.device}",
+            f"  backbone    {self.backbone_type}, {self.branch}, on {self.device}",
             f"  trained on  {self.training}",
             *(
                 f"  {'inputs' if not i else '':<10}  {key} {self.inputs[key]}"

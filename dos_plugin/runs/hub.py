@@ -33,7 +33,7 @@ def write_folder(
         FileExistsError: one of the files is there.
         ModuleNotFoundError: safetensors is not installed.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     there = [name for name in (CONFIG, WEIGHTS, CARD) if (folder / name).exists()]
     if there and not overwrite:
@@ -45,7 +45,8 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / CARD, lambda file: file.write_text(card))
     write_whole(folder / CONFIG, lambda file: file.write_text(json.dumps(values, indent=1) + "\n"))
-    write_whole(folder / WEIGHTS, lambda file: save_file(tensors, file, metadata={"format": "pt"}))
+    weights = save(tensors, metadata={"format": "pt"})
+    write_whole(folder / WEIGHTS, lambda file: file.write_bytes(weights))
 
 
 def read_folder(folder: str | Path) -> dict[str, Any]:
