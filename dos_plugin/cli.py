@@ -24,6 +24,7 @@ COMMANDS = {
     "density": "show what grid sizes mean for your scans",
     "train": "train a config with the embedded host",
     "probe": "linear and kNN probe of frozen features",
+    "features": "features of your scans, as files",
     "export": "the backbone of a checkpoint, for other programs",
     "inspect": "show what is in a checkpoint",
     "boxes": "draw boxes on scans: true ones and those of a detector",
