@@ -9,9 +9,11 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dos_plugin import __version__
+from tests.tiny_run import write_run, write_scans
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,3 +151,25 @@ print(dos_plugin.__file__)
     done = run(environment, "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert environment in Path(done.stdout.strip()).parents
+
+
+def test_three_lines_on_a_scan_from_an_empty_directory(environment, tmp_path):
+    pytest.importorskip("spconv")
+    cloud = pytest.importorskip("pypcd4").PointCloud
+    root = tmp_path / "elsewhere"
+    write_scans(root / "data", "train", 1)
+    run_folder = write_run(root / "run", root / "data")
+    (empty := tmp_path / "empty").mkdir()
+    scene = root / "data/train/scan-0"
+    rows = np.hstack([np.load(scene / "coord.npy"), np.load(scene / "strength.npy")])
+    cloud.from_xyzi_points(rows).save(empty / "scan.pcd")
+    code = f"""
+import dos_plugin
+encoder = dos_plugin.load({str(run_folder)!r})
+features = encoder(encoder.read("scan.pcd"))
+print(dos_plugin.__file__, features.per_point.shape, features.colors().shape)
+"""
+    done = run(environment, "python", "-c", code, cwd=empty)
+    assert done.returncode == 0, done.stderr
+    assert str(environment) in done.stdout
+    assert "torch.Size([2100, 48]) (2100, 3)" in done.stdout
