@@ -18,10 +18,14 @@ DEMO = [
     "tqdm>=4.66",
     "pyyaml>=6.0",
     "plyfile>=1.0",
-    "pypcd4>=1.4",
+    "python-neo-lzf>=0.3",  # compressed .pcd
     "psutil>=5.9",
 ]
 HUB = ["huggingface_hub>=1.0", "safetensors>=0.4"]
+# Scan files of ingest beyond those that the demo's packages read.
+LAS = ["laspy[lazrs]>=2.5"]
+ROS = ["rosbags>=0.10"]
+ARGOVERSE = ["pyarrow>=15"]
 
 setup(
     name="dos-plugin",
@@ -44,9 +48,14 @@ setup(
     extras_require={
         "demo": DEMO,
         "hub": HUB,
+        "las": LAS,
+        "ros": ROS,
+        "argoverse": ARGOVERSE,
+        "ingest": [*LAS, *ROS, *ARGOVERSE],
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
         "dev": [
             *["build", "pytest>=8", "pytest-xdist>=3.5", "POT", "scipy", *HUB],
+            *[*LAS, *ROS, *ARGOVERSE, "pypcd4>=1.4"],
             *["ruff", "mypy", "import-linter>=2.5"],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.
             "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -35,15 +35,15 @@ COMMANDS = {
     "doctor": "show what is missing here and how to mend it",
 }
 
-# Modules of the [demo] extra; any other missing module is a bug and keeps its traceback.
+# Modules of extras; any other missing module is a bug and keeps its traceback.
 DEMO_EXTRA = {
     "jinja2",
+    "lzf",
     "matplotlib",
     "mmengine",
     "PIL",
     "plyfile",
     "psutil",
-    "pypcd4",
     "scipy",
     "spconv",
     "tensorboardX",
@@ -51,8 +51,10 @@ DEMO_EXTRA = {
     "tqdm",
     "yaml",
 }
-# Those of the [hub] extra.
-HUB_EXTRA = {"huggingface_hub", "safetensors"}
+OTHER_EXTRAS = {
+    **dict.fromkeys(("huggingface_hub", "safetensors"), "hub"),
+    **{"laspy": "las", "lazrs": "las", "pyarrow": "argoverse", "rosbags": "ros"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing not in DEMO_EXTRA | HUB_EXTRA:
+        extra = "demo" if missing in DEMO_EXTRA else OTHER_EXTRAS.get(missing)
+        if extra is None:
             raise
-        extra = "hub" if missing in HUB_EXTRA else "demo"
         return _fail(
             chosen,
             f"needs the package {missing!r}, which the extra {extra!r} brings: "

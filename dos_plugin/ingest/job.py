@@ -1,5 +1,6 @@
-"""One scan file: what is in it, and its scene folder. This part runs in worker processes."""
+"""One file: the scans in it, and their scene folders. This part runs in worker processes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,10 +8,15 @@ import numpy as np
 
 from dos_plugin.scenes.folders import write_folder
 
+from .fields import Fields, pick
 from .labels import as_labels, map_labels, read_labels
-from .readers import read_fields
-from .scan import Scan, make_scan, pick_label
+from .readers import Reading, read_scans
+from .scan import Scan, make_scan
 from .sources import format_of
+from .strengths import Strengths, measure
+from .tiles import cut
+
+LABEL = "(label)"  # column of labels that are not the file's own
 
 
 @dataclass(frozen=True)
@@ -21,27 +27,38 @@ class Settings:
         out: data root.
         split: folder below it.
         format: of all files; None: by suffix.
+        reading: what the files do not say themselves.
         strength_field, strength_scale: column and divisor of strengths; None chooses.
+        others: number of scans with a strength; if there are any, those without are left out.
         label_field: column of labels, if they are in the scan files.
         label_map: from :func:`~.labels.read_label_map`.
         overwrite: replace scene folders that hold another scan.
         color: whether colours are written.
+        keep_zeros, negative, max_range: as of :func:`~.scan.make_scan`.
+        tile, overlap: edge and overlap of the tiles of a map, metres; no tile: it stays whole.
     """
 
     out: Path
     split: str = "train"
     format: str | None = None
+    reading: Reading = field(default_factory=Reading)
     strength_field: str | None = None
     strength_scale: float | None = None
+    others: int = 0
     label_field: str | None = None
     label_map: dict[int, int] | None = None
     overwrite: bool = False
     color: bool = True
+    keep_zeros: bool = False
+    negative: str = "zero"
+    max_range: float | None = None
+    tile: float | None = None
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A scan file, the name of its scene and its label file."""
+    """A scan file, the name of its scene or the start of their names, and its label file."""
 
     file: Path
     name: str
@@ -50,40 +67,98 @@ class Job:
 
 @dataclass
 class Found:
-    """What a look into a file showed."""
+    """What a look at a scan showed; ``where`` is its file, and its name there if it has one."""
 
+    where: str
     problem: str | None = None
-    largest: float | None = None  # strength
+    strengths: Strengths | None = None
     color: bool = False
     used: str = ""
+    extent: float = 0.0  # metres
 
 
 @dataclass
 class Done:
-    """What became of one file."""
+    """What became of a scan."""
 
+    where: str
     problem: str | None = None
     folder: Path | None = None
     kept: bool = False
     points: int = 0
     dropped: int = 0
+    zeros: int = 0
+    negative: int = 0
+    far: int = 0
+    above: int = 0  # strengths above the divisor
     classes: dict[int, int] = field(default_factory=dict)
 
 
-def read_scan(settings: Settings, job: Job) -> tuple[Scan, np.ndarray | None]:
-    """A scan and its training ids (N,) int32.
+@dataclass
+class Read:
+    """A scan of a file with its training ids (N,) int32, or what is wrong with it."""
 
-    Raises:
-        OSError, ValueError: the file, its labels or values in them are bad.
-    """
-    fields = read_fields(job.file, settings.format or format_of(job.file))
-    label = None
-    if job.label is not None:
-        label = read_labels(job.label)
-    elif settings.label_field is not None:
-        label = as_labels(pick_label(fields, settings.label_field))
-    scan = make_scan(fields, settings.strength_field, label)
-    return scan, None if scan.label is None else map_labels(scan.label, settings.label_map)
+    where: str
+    name: str
+    scan: Scan | None = None
+    segment: np.ndarray | None = None
+    problem: str | None = None
+
+
+def read_job(settings: Settings, job: Job) -> Iterator[Read]:
+    """The scans of a file; what cannot be read comes with the reason."""
+    try:
+        for part, fields in _parts(settings, job):
+            read = Read(f"{job.file} [{part}]" if part else str(job.file), job.name)
+            read.name += f"-{part}" if part else ""
+            try:
+                read.scan, read.segment = _make(settings, fields)
+            except ValueError as error:
+                read.problem = str(error)
+            yield read
+    except (OSError, ValueError) as error:
+        yield Read(str(job.file), job.name, problem=_problem(error, job))
+
+
+def _parts(settings: Settings, job: Job) -> Iterator[tuple[str, Fields]]:
+    """Scans of a file or tiles of them, with their labels."""
+    scans = read_scans(job.file, settings.format or format_of(job.file), settings.reading)
+    for name, fields in scans:
+        count = len(next(iter(fields.values()), ()))
+        if job.label is not None:
+            label = read_labels(job.label)
+            if len(label) != count:
+                raise ValueError(f"{len(label):,} labels for {count:,} points")
+            fields = {**fields, LABEL: label}
+        if settings.tile is None or not count:
+            yield name, fields
+            continue
+        for tile, part in cut(fields, settings.tile, settings.overlap):
+            yield "-".join(filter(None, (name, tile))), part
+
+
+def _make(settings: Settings, fields: Fields) -> tuple[Scan, np.ndarray | None]:
+    if not len(next(iter(fields.values()), ())):
+        raise ValueError("no point")
+    label = fields.pop(LABEL, None)
+    if settings.label_field is not None:
+        label = pick(fields, settings.label_field)
+    scan = make_scan(
+        fields,
+        settings.strength_field,
+        label,
+        keep_zeros=settings.keep_zeros,
+        negative=settings.negative,
+        max_range=settings.max_range,
+    )
+    if scan.strength is None and settings.others:
+        raise ValueError(
+            f"no strength, but {settings.others:,} others have one "
+            "(--strength-field none leaves it out of all)"
+        )
+    if scan.label is None:
+        return scan, None
+    return scan, map_labels(as_labels(scan.label), settings.label_map)
 
 
 def _problem(error: Exception, job: Job) -> str:
@@ -93,46 +168,61 @@ def _problem(error: Exception, job: Job) -> str:
     return (f"{error.filename} " if other else "") + f"cannot be read ({error.strerror or error})"
 
 
-def look(settings: Settings, job: Job) -> Found:
+def look(settings: Settings, job: Job) -> Iterator[Found]:
     """Read a file and say what is in it."""
-    try:
-        scan, _ = read_scan(settings, job)
-    except (OSError, ValueError) as error:
-        return Found(problem=_problem(error, job))
-    largest = None if scan.strength is None else float(scan.strength.max())
-    return Found(largest=largest, color=scan.color is not None, used=scan.used)
+    for read in read_job(settings, job):
+        scan = read.scan
+        if scan is None:
+            yield Found(read.where, problem=read.problem)
+            continue
+        strengths = None if scan.strength is None else measure(scan.strength)
+        yield Found(read.where, None, strengths, scan.color is not None, scan.used, scan.extent())
 
 
-def write_one(settings: Settings, job: Job) -> Done:
-    """Write the scene folder of a file.
+def write(settings: Settings, job: Job) -> Iterator[Done]:
+    """Write the scene folders of a file.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: a folder cannot be written.
     """
-    try:
-        scan, segment = read_scan(settings, job)
-    except (OSError, ValueError) as error:
-        return Done(problem=_problem(error, job))
+    for read in read_job(settings, job):
+        if read.scan is None:
+            yield Done(read.where, problem=read.problem)
+        else:
+            yield _write(settings, read, read.scan)
+
+
+def _write(settings: Settings, read: Read, scan: Scan) -> Done:
+    done = Done(
+        read.where,
+        points=len(scan.coord),
+        dropped=scan.dropped,
+        zeros=scan.zeros,
+        negative=scan.negative,
+        far=scan.far,
+    )
     arrays = {"coord": scan.coord}
     if scan.strength is not None:
-        arrays["strength"] = scan.strength / np.float32(settings.strength_scale or 1)
+        scaled = scan.strength / np.float32(settings.strength_scale or 1)
+        done.above = int((scaled > 1).sum())
+        arrays["strength"] = np.minimum(scaled, 1)
     if settings.color and scan.color is not None:
         arrays["color"] = scan.color
-    classes: dict[int, int] = {}
-    if segment is not None:
-        arrays["segment"] = segment
-        classes = dict(zip(*(v.tolist() for v in np.unique(segment, return_counts=True))))
-    done = Done(points=len(scan.coord), dropped=scan.dropped, classes=classes)
-    target = settings.out / settings.split / job.name
+    if read.segment is not None:
+        arrays["segment"] = read.segment
+        counts = np.unique(read.segment, return_counts=True)
+        done.classes = dict(zip(*(values.tolist() for values in counts)))
+    target = settings.out / settings.split / read.name
     if target.exists() and _same(target, arrays):
         done.kept, done.folder = True, target
     elif target.exists() and not settings.overwrite:
         return Done(
+            read.where,
             problem=f"{target} holds another scan; give --overwrite, another --split or "
-            "another --out"
+            "another --out",
         )
     else:
-        done.folder = write_folder(settings.out, settings.split, job.name, arrays)
+        done.folder = write_folder(settings.out, settings.split, read.name, arrays)
     return done
 
 

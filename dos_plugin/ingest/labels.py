@@ -1,15 +1,21 @@
 """Labels of scans: where their files are, how they are read, and the map to training ids."""
 
 import json
+import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from .sources import stem_of
 
 IGNORE = -1
-SUFFIXES = (".label", ".npy", ".bin")
+SUFFIXES = (".label", ".npy", ".bin", ".npz")
+OF_NUSCENES = ("_lidarseg", "_panoptic")  # ends of names, which begin with the token of the scan
+TABLE = "sample_data.json"  # of nuScenes, has the token of each scan file
+LEARNING_MAP = "learning_map"  # in semantic-kitti.yaml, and in files of other data sets like it
 PLACES = "{dir} (folder of the scan), {parent} (its name) and {stem} (name of the scan)"
 
 
@@ -18,8 +24,8 @@ class LabelFiles:
 
     Args:
         place: a folder, searched with all below it for a file with the stem of the scan (or that
-            and ``_lidarseg``); or a pattern with ``{stem}``, and if need be ``{dir}``, the folder
-            of the scan, or ``{parent}``, its name.
+            and ``_lidarseg``), or with its token in the tables of nuScenes; or a pattern with
+            ``{stem}``, and if need be ``{dir}``, the folder of the scan, or ``{parent}``, its name.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -44,7 +50,32 @@ class LabelFiles:
             )
         for path in sorted(self.folder.rglob("*")):
             if path.suffix in SUFFIXES:
-                self.by_stem[path.stem.removesuffix("_lidarseg")].append(path)
+                self.by_stem[_plain_stem(path)].append(path)
+        self.tokens = self._read_tokens(self.folder)
+
+    def _read_tokens(self, folder: Path) -> dict[str, str]:
+        """Stem of a scan -> its token, if the labels are named by tokens."""
+        if not any(re.fullmatch("[0-9a-f]{32}", stem) for stem in self.by_stem):
+            return {}
+        # <root>/lidarseg/v1.0-mini/<token>_lidarseg.bin and <root>/v1.0-mini/sample_data.json
+        near = [folder, *folder.resolve().parents[:3]]
+        tables = [t for place in near for t in (place / TABLE, *sorted(place.glob(f"v*/{TABLE}")))]
+        tokens: dict[str, str] = {}
+        for table in dict.fromkeys(table for table in tables if table.is_file()):
+            # a list of millions of rows, of which few are wanted
+            rows = json.loads(table.read_text(), object_hook=self._wanted)
+            tokens |= dict(row for row in rows if row is not None)
+        if not tokens:
+            raise ValueError(
+                f"--labels: the files in {folder} are named by the tokens of nuScenes, but no "
+                f"{TABLE} that has them lies in {near[-1]}/v*: put the tables of the data set there"
+            )
+        return tokens
+
+    def _wanted(self, row: dict) -> tuple[str, str] | None:
+        if row.get("token") not in self.by_stem:
+            return None
+        return stem_of(Path(row["filename"])), row["token"]
 
     def _fill(self, scan: Path) -> Path:
         parent = scan.resolve().parent
@@ -65,7 +96,8 @@ class LabelFiles:
             if not path.is_file():
                 raise ValueError(f"no label file {path}")
             return path
-        paths = self.by_stem.get(stem_of(scan), [])
+        stem = stem_of(scan)
+        paths = self.by_stem.get(self.tokens.get(stem, stem), [])
         if len(paths) != 1:
             found = f"{len(paths)} label files" if paths else "no label file"
             remedy = "; use a pattern such as '{dir}/../labels/{stem}.label'" if paths else ""
@@ -73,11 +105,18 @@ class LabelFiles:
         return paths[0]
 
 
+def _plain_stem(file: Path) -> str:
+    for end in OF_NUSCENES:
+        if file.stem.endswith(end):
+            return file.stem.removesuffix(end)
+    return file.stem
+
+
 def read_labels(file: Path) -> np.ndarray:
-    """Labels of a file, (N,) integers.
+    """Labels of a file as stored, (N,) or (N, 1).
 
     The suffix tells the format: ``.label`` uint32 with the label in the low 16 bits, ``.npy``,
-    ``.bin`` uint8.
+    ``.bin`` uint8, ``_panoptic.npz`` 1,000 times the label and the instance.
 
     Raises:
         OSError: it cannot be read.
@@ -90,9 +129,15 @@ def read_labels(file: Path) -> np.ndarray:
         return np.frombuffer(data, "<u4") & 0xFFFF  # the high bits are instances
     if file.suffix == ".npy":
         try:
-            return as_labels(np.load(file))
+            return np.load(file)
         except (ValueError, EOFError) as error:
             raise ValueError(f"label file {file}: {error}") from error
+    if file.suffix == ".npz":
+        try:
+            with np.load(file) as content:
+                return content["data"] // 1000
+        except (ValueError, EOFError, KeyError, BadZipFile) as error:
+            raise ValueError(f"label file {file}: no panoptic labels of nuScenes") from error
     if file.suffix == ".bin":
         return np.fromfile(file, np.uint8)
     raise ValueError(f"label file {file}: expected one of {', '.join(SUFFIXES)}")
@@ -115,10 +160,16 @@ def as_labels(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def read_label_map(file: str) -> dict[int, int]:
+def read_label_map(file: str, tell: Callable[[str], object] | None = None) -> dict[int, int]:
     """A map from labels to training ids out of a JSON or YAML file.
 
     The file has training ids from 0, or ``ignore``, under labels: ``{0: ignore, 10: 0, 11: 1}``.
+    Of a file with the key ``learning_map``, as semantic-kitti.yaml, that table is taken; in it 0
+    stands for ignored, and the others count from 1.
+
+    Args:
+        file: the file.
+        tell: gets a sentence where the file is of the second kind.
 
     Returns:
         label -> id, -1 where ignored.
@@ -137,6 +188,11 @@ def read_label_map(file: str) -> dict[int, int]:
     if not isinstance(content, dict) or not content:
         raise ValueError(f"--label-map: {file} must hold labels with their training ids")
     table = {}
+    if isinstance(learning_map := content.get(LEARNING_MAP), dict):
+        numbers = all(isinstance(v, int) and v >= 0 for v in learning_map.values())
+        content = {k: v - 1 for k, v in learning_map.items()} if numbers else learning_map
+        if tell is not None:
+            tell(f"label map: {LEARNING_MAP} of {file}, whose 0 is ignored and whose 1 becomes 0")
     for label, value in content.items():
         ignored = value in ("ignore", IGNORE)
         good = ignored or (isinstance(value, int) and not isinstance(value, bool) and value >= 0)

@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .readers import Fields
+from .fields import Fields, find, pick
 
 FARTHEST = 10_000.0  # metres; other units, map coordinates and other layouts soon show larger ones
-STRENGTHS = ("strength", "intensity", "intensities", "reflectivity", "reflectance", "i")
+STRENGTHS = (
+    *("strength", "intensity", "intensities", "reflectivity", "reflectance", "remission"),
+    *("rssi", "i"),
+)
 COLORS = (("red", "green", "blue"), ("r", "g", "b"))
+NEGATIVE = ("zero", "drop")  # what becomes of points with a negative strength
+STRAY = 0.01  # share of strengths below 0, other than -1, that a good scan may have
+# PTv3 orders voxels by 16 bits an axis, https://arxiv.org/abs/2312.10035; at the configs' 5 cm
+LONGEST = 65_535 * 0.05  # metres
 PACKED = ("rgb", "rgba")  # of .pcd files: three bytes in a uint32, often stored as a float32
 
 
@@ -20,9 +27,12 @@ class Scan:
         coord: (N, 3) float32, metres.
         strength: (N, 1) float32, 0 or more, as stored; None if there is none.
         color: (N, 3) uint8, or None.
-        label: (N,) integers as stored, or None.
+        label: (N,) as stored, or None.
         dropped: number of points left out because of NaN or infinite values.
         used: which columns were taken.
+        zeros: number of points left out because they are missing returns, stored as (0, 0, 0).
+        negative: number of points with a negative strength, which is set to 0, or left out.
+        far: number of points left out because they are too far away.
     """
 
     coord: np.ndarray
@@ -31,26 +41,43 @@ class Scan:
     label: np.ndarray | None
     dropped: int
     used: str
+    zeros: int = 0
+    negative: int = 0
+    far: int = 0
+
+    def extent(self) -> float:
+        """Longest edge of the box around the points, metres."""
+        return float(np.ptp(self.coord, axis=0).max())
 
 
 def make_scan(
-    fields: Fields, strength_field: str | None = None, label: np.ndarray | None = None
+    fields: Fields,
+    strength_field: str | None = None,
+    label: np.ndarray | None = None,
+    *,
+    keep_zeros: bool = False,
+    negative: str = "zero",
+    max_range: float | None = None,
 ) -> Scan:
     """Pick and check the columns of a scan.
 
     Args:
         fields: from :func:`~.readers.read_fields`.
         strength_field: column of strengths, ``none`` for no strength; None looks for one.
-        label: (N,) labels of all points of the file.
+        label: (N,) labels of all points of the file, those of points without a return of any kind.
+        keep_zeros: keep points at (0, 0, 0).
+        negative: ``zero`` sets negative strengths, which stand for none, to 0; ``drop`` leaves
+            their points out.
+        max_range: leave out points that are farther from the origin, metres; None: none.
 
     Raises:
         ValueError: a column is missing, or its values cannot be what they should be.
     """
-    coord = np.stack([_pick(fields, axis) for axis in "xyz"], 1).astype(np.float64)
+    coord = np.stack([pick(fields, axis) for axis in "xyz"], 1).astype(np.float64)
     if label is not None and len(label) != len(coord):
         raise ValueError(f"{len(label):,} labels for {len(coord):,} points")
     name = _strength_name(fields, strength_field)
-    strength = None if name is None else _pick(fields, name).astype(np.float32)[:, None]
+    strength = None if name is None else pick(fields, name).astype(np.float32)[:, None]
     color, color_name = _color(fields)
     finite = np.isfinite(coord).all(1)
     for values in (strength, color):
@@ -58,67 +85,70 @@ def make_scan(
             finite &= np.isfinite(values).all(1)
     if not finite.any():
         raise ValueError(f"no point with finite values among {len(coord):,}")
-    coord = coord[finite]
-    farthest = np.abs(coord).max()
-    if farthest > FARTHEST:
-        raise ValueError(
-            f"a coordinate of {farthest:.3g} m, expected at most {FARTHEST:g}: other units, an "
-            "offset to subtract, or a file of another layout?"
-        )
+    zero = finite & ~coord.any(1) & (not keep_zeros)
+    good = finite & ~zero
+    if not good.any():
+        raise ValueError(f"no point but {zero.sum():,} at (0, 0, 0): see --keep-zeros")
+    far = np.zeros_like(good)
+    if max_range is not None:
+        far = good & (np.einsum("ij,ij->i", coord, coord) > max_range**2)
+        good &= ~far
+    _check_range(coord[good], max_range)
+    below = np.zeros_like(good)
     if strength is not None:
-        strength = strength[finite]
-        if strength.min() < 0:
-            raise ValueError(
-                f"a strength of {strength.min():.3g}, expected 0 or more: of another layout?"
-            )
+        below = good & (strength[:, 0] < 0)
+        _check_negative(strength[below], good.sum())
+        strength = np.maximum(strength, 0)
+        if negative == "drop":
+            good &= ~below
+    if not good.any():
+        raise ValueError("no point is left")
     used = f"strength from {name!r}" if name else "no strength"
     return Scan(
-        coord=coord.astype(np.float32),
-        strength=strength,
-        color=None if color is None else _as_bytes(color[finite]),
-        label=None if label is None else label[finite],
+        coord=coord[good].astype(np.float32),
+        strength=None if strength is None else strength[good],
+        color=None if color is None else _as_bytes(color[good]),
+        label=None if label is None else label[good],
         dropped=int((~finite).sum()),
         used=used + (f", colour from {color_name}" if color_name else ""),
+        zeros=int(zero.sum()),
+        negative=int(below.sum()),
+        far=int(far.sum()),
     )
 
 
-def _plain(name: str) -> str:
-    return name.lower().removeprefix("scalar_")  # CloudCompare's prefix
+def _check_range(coord: np.ndarray, max_range: float | None) -> None:
+    if not len(coord):
+        raise ValueError(f"no point within --max-range {max_range:g} m")
+    beyond = np.abs(coord).max(1) > FARTHEST
+    if beyond.any():
+        raise ValueError(
+            f"a coordinate of {np.abs(coord).max():.3g} m, expected at most {FARTHEST:g} "
+            f"({beyond.sum():,} of {len(coord):,} points are beyond): other units, an offset to "
+            "subtract, or a file of another layout? --max-range leaves out single far points"
+        )
 
 
-def _find(fields: Fields, name: str) -> str | None:
-    if name in fields:
-        return name
-    return next((field for field in fields if _plain(field) == _plain(name)), None)
-
-
-def _pick(fields: Fields, name: str) -> np.ndarray:
-    found = _find(fields, name)
-    if found is None:
-        raise ValueError(f"no field {name!r}; there are {', '.join(fields)}")
-    return fields[found]
-
-
-def pick_label(fields: Fields, name: str) -> np.ndarray:
-    """The column with the labels.
-
-    Raises:
-        ValueError: there is no such column.
-    """
-    return _pick(fields, name)
+def _check_negative(values: np.ndarray, count: int) -> None:
+    other = values[values != -1]  # -1 stands for none in many files
+    if len(other) > STRAY * count or len(values) == count:
+        raise ValueError(
+            f"a strength of {values.min():.3g}, and {len(values):,} of {count:,} below 0, expected "
+            "0 or more: of another layout?"
+        )
 
 
 def _strength_name(fields: Fields, wanted: str | None) -> str | None:
     if wanted is not None:
-        return None if wanted == "none" else _find(fields, wanted) or wanted
+        return None if wanted == "none" else find(fields, wanted) or wanted
     for name in STRENGTHS:
-        if (found := _find(fields, name)) is not None:
+        if (found := find(fields, name)) is not None:
             return found
     columns = [name for name in fields if name.isdigit()]
     if len(columns) > 2:
         raise ValueError(
             f"{len(fields)} columns without names: say which has the strengths "
-            "(--strength-field 3), or none (--strength-field none)"
+            "(--strength-field 3), or none (--strength-field none), or name all (--columns)"
         )
     return columns[0] if columns else None
 
@@ -126,12 +156,13 @@ def _strength_name(fields: Fields, wanted: str | None) -> str | None:
 def _color(fields: Fields) -> tuple[np.ndarray | None, str]:
     """Colours (N, 3) as stored, and the names of their columns."""
     for names in COLORS:
-        found = [_find(fields, name) for name in names]
+        found = [find(fields, name) for name in names]
         if all(name is not None for name in found):
             return np.stack([fields[str(name)] for name in found], 1), " ".join(names)
     for name in PACKED:
-        if (key := _find(fields, name)) is not None and fields[key].dtype.itemsize == 4:
-            bits = np.ascontiguousarray(fields[key]).view(np.uint32)
+        if (key := find(fields, name)) is not None and fields[key].dtype.itemsize == 4:
+            native = fields[key].astype(fields[key].dtype.newbyteorder("="))
+            bits = native.view(np.uint32)
             return np.stack([bits >> shift & 255 for shift in (16, 8, 0)], 1), name
     return None, ""
 

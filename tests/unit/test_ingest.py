@@ -63,11 +63,13 @@ def test_bad_files_are_listed_and_the_rest_is_written(tmp_path, capsys):
     cut.write_bytes(cut.read_bytes()[:-5])
     empty = write_bin(tmp_path / "empty.bin", points(0))
     lost = write_bin(tmp_path / "lost.bin", np.full((4, 4), np.nan, "<f4"))
-    five = write_bin(tmp_path / "five.bin", np.tile(points(16), (1, 2))[:, [0, 1, 2, 3, 1]])
+    noise = write_bin(
+        tmp_path / "noise.bin", np.random.default_rng(0).integers(0, 256, 2400, np.uint8)
+    )
     far = write_bin(tmp_path / "far.bin", np.full((4, 4), 1e9, "<f4"))
     (tmp_path / "folder.bin/x.bin").mkdir(parents=True)  # found in a folder, but no file
-    inputs = [good, cut, empty, lost, five, far, tmp_path / "none.bin", tmp_path / "folder.bin"]
-    assert call(*inputs, "--out", tmp_path / "out") == 2
+    inputs = [good, cut, empty, lost, noise, far, tmp_path / "none.bin", tmp_path / "folder.bin"]
+    assert call(*inputs, "--out", tmp_path / "out", "--format", "kitti") == 2
     assert tree(tmp_path / "out") == ["train/good/coord.npy", "train/good/strength.npy"]
     error = capsys.readouterr().err
     assert "7 files skipped" in error
@@ -75,7 +77,7 @@ def test_bad_files_are_listed_and_the_rest_is_written(tmp_path, capsys):
         f"{cut}: cannot be read as kitti: 315 bytes is not a multiple of 16",
         f"{empty}: no point",
         f"{lost}: no point with finite values among 4",
-        f"{five}: a strength of -",
+        f"{noise}: a coordinate of ",
         f"{far}: a coordinate of 1e+09 m",
         f"{tmp_path / 'none.bin'}: no such file",
         "x.bin: cannot be read (Is a directory)",
@@ -135,7 +137,7 @@ def test_names_are_safe_and_different(tmp_path):
     ],
 )
 def test_one_strength_scale_for_all_files(tmp_path, capsys, strongest, option, scale):
-    weak, strong = points(10, strongest=0.5), points(10, strongest=strongest)
+    weak, strong = points(10, strongest=strongest / 5), points(10, strongest=strongest)
     write_bin(tmp_path / "in/a.bin", weak)
     write_bin(tmp_path / "in/b.bin", strong)
     assert call(tmp_path / "in", "--out", tmp_path / "out", *option) == 0

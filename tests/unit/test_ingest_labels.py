@@ -65,7 +65,7 @@ def test_a_folder_of_labels_and_no_map(kitti):
 def test_labels_in_the_same_folder_tree_are_no_scans(tmp_path):
     """npy and lidarseg labels have suffixes of scans."""
     np.save(tmp_path / "one.npy", points(5))
-    write_bin(tmp_path / "two.pcd.bin", np.zeros((5, 5), "<f4"))
+    write_bin(tmp_path / "two.pcd.bin", np.ones((5, 5), "<f4"))
     (tmp_path / "labels").mkdir()
     np.save(tmp_path / "labels/one.npy", RAW.astype(np.int64)[:, None])
     (tmp_path / "labels/two_lidarseg.bin").write_bytes(RAW.astype(np.uint8).tobytes())
@@ -131,7 +131,7 @@ def test_labels_of_dropped_points_are_dropped(tmp_path):
 def test_a_field_of_the_scan(tmp_path, dtype):
     names = ["x", "y", "z", "intensity"]
     rows = np.zeros(5, [(name, "<f4") for name in names] + [("class", dtype)])
-    rows["x"], rows["class"] = np.arange(5), RAW
+    rows["x"], rows["class"] = np.arange(1, 6), RAW
     PlyData([PlyElement.describe(rows, "vertex")]).write(str(tmp_path / "a.ply"))
     np.save(tmp_path / "b.npy", rows)
     scans = tmp_path / "a.ply", tmp_path / "b.npy"
@@ -188,7 +188,7 @@ def test_map_files(tmp_path):
         ("map.json", '{"1": -2}', "expected a whole number"),
         ("map.json", '{"1": true}', "expected a whole number"),
         ("map.yaml", "1: 0.5", "expected a whole number"),
-        ("map.yaml", "learning_map: {0: 0}", "'learning_map': {0: 0}, expected"),
+        ("map.yaml", "labels: {0: car}", "'labels': {0: 'car'}, expected"),
     ],
 )
 def test_bad_map_files(tmp_path, name, text, why):

@@ -8,7 +8,6 @@ from plyfile import PlyData, PlyElement
 from pypcd4 import Encoding, PointCloud
 
 from dos_plugin.cli import main
-from dos_plugin.ingest.sources import FORMATS
 from tests.unit.test_ingest import call, tree
 
 COUNT = 60
@@ -238,13 +237,10 @@ def test_bad_files_are_listed_with_the_reason(tmp_path, rows, capsys):
     assert {path.split("/")[1][:4] for path in tree(tmp_path / "out")} == {"good"}
 
 
-def test_formats_in_the_help_are_those_with_a_reader():
-    from dos_plugin.ingest.readers import READERS
-
-    assert set(FORMATS) == set(READERS)
-
-
-@pytest.mark.parametrize(("suffix", "library"), [("pcd", "pypcd4"), ("ply", "plyfile")])
+@pytest.mark.parametrize(
+    ("suffix", "library"),
+    [("pcd", "lzf"), ("ply", "plyfile"), ("laz", "laspy"), ("bag", "rosbags")],
+)
 def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys, suffix, library):
     (tmp_path / f"scan.{suffix}").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, library, None)
