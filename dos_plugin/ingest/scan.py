@@ -1,5 +1,6 @@
 """A scan as the host stores it, out of the columns of a file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class Scan:
 
     def extent(self) -> float:
         """Longest edge of the box around the points, metres."""
-        return float(np.ptp(self.coord, axis=0).max())
+        return float(max(np.ptp(axis) for axis in self.coord.T))
 
 
 def make_scan(
@@ -73,41 +74,44 @@ def make_scan(
     Raises:
         ValueError: a column is missing, or its values cannot be what they should be.
     """
-    coord = np.stack([pick(fields, axis) for axis in "xyz"], 1).astype(np.float64)
-    if label is not None and len(label) != len(coord):
-        raise ValueError(f"{len(label):,} labels for {len(coord):,} points")
+    axes = [_metres(pick(fields, axis)) for axis in "xyz"]
+    count = len(axes[0])
+    if label is not None and len(label) != count:
+        raise ValueError(f"{len(label):,} labels for {count:,} points")
     name = _strength_name(fields, strength_field)
-    strength = None if name is None else pick(fields, name).astype(np.float32)[:, None]
+    strength = None if name is None else pick(fields, name).astype(np.float32)
     color, color_name = _color(fields)
-    finite = np.isfinite(coord).all(1)
-    for values in (strength, color):
-        if values is not None:
-            finite &= np.isfinite(values).all(1)
+    # Column by column: numpy is slow along an axis of three.
+    finite = np.ones(count, bool)
+    for column in (*axes, *([] if strength is None else [strength]), *color):
+        finite &= np.isfinite(column)
     if not finite.any():
-        raise ValueError(f"no point with finite values among {len(coord):,}")
-    zero = finite & ~coord.any(1) & (not keep_zeros)
+        raise ValueError(f"no point with finite values among {count:,}")
+    zero = np.zeros_like(finite)
+    if not keep_zeros:
+        zero = (axes[0] == 0) & (axes[1] == 0) & (axes[2] == 0) & finite
     good = finite & ~zero
     if not good.any():
         raise ValueError(f"no point but {zero.sum():,} at (0, 0, 0): see --keep-zeros")
-    far = np.zeros_like(good)
+    far = np.zeros_like(finite)
     if max_range is not None:
-        far = good & (np.einsum("ij,ij->i", coord, coord) > max_range**2)
+        far = good & (sum(axis.astype(np.float64) ** 2 for axis in axes) > max_range**2)
         good &= ~far
-    _check_range(coord[good], max_range)
-    below = np.zeros_like(good)
+        if not good.any():
+            raise ValueError(f"no point within --max-range {max_range:g} m")
+    _check_range(axes, good)
+    below = np.zeros_like(finite)
     if strength is not None:
-        below = good & (strength[:, 0] < 0)
+        below = good & (strength < 0)
         _check_negative(strength[below], good.sum())
         strength = np.maximum(strength, 0)
         if negative == "drop":
             good &= ~below
-    if not good.any():
-        raise ValueError("no point is left")
     used = f"strength from {name!r}" if name else "no strength"
     return Scan(
-        coord=coord[good].astype(np.float32),
-        strength=None if strength is None else strength[good],
-        color=None if color is None else _as_bytes(color[good]),
+        coord=np.stack([axis[good].astype(np.float32) for axis in axes], 1),
+        strength=None if strength is None else strength[good, None],
+        color=_as_bytes(np.stack([column[good] for column in color], 1)) if color else None,
         label=None if label is None else label[good],
         dropped=int((~finite).sum()),
         used=used + (f", colour from {color_name}" if color_name else ""),
@@ -117,14 +121,18 @@ def make_scan(
     )
 
 
-def _check_range(coord: np.ndarray, max_range: float | None) -> None:
-    if not len(coord):
-        raise ValueError(f"no point within --max-range {max_range:g} m")
-    beyond = np.abs(coord).max(1) > FARTHEST
-    if beyond.any():
+def _metres(values: np.ndarray) -> np.ndarray:
+    wide = values.dtype.kind == "f" and values.dtype.itemsize >= 4
+    return np.ascontiguousarray(values) if wide else values.astype(np.float64)
+
+
+def _check_range(axes: Sequence[np.ndarray], good: np.ndarray) -> None:
+    farthest = max(np.abs(axis).max(where=good, initial=0) for axis in axes)
+    if farthest > FARTHEST:
+        beyond = sum((np.abs(axis) > FARTHEST) & good for axis in axes) > 0
         raise ValueError(
-            f"a coordinate of {np.abs(coord).max():.3g} m, expected at most {FARTHEST:g} "
-            f"({beyond.sum():,} of {len(coord):,} points are beyond): other units, an offset to "
+            f"a coordinate of {farthest:.3g} m, expected at most {FARTHEST:g} "
+            f"({beyond.sum():,} of {good.sum():,} points are beyond): other units, an offset to "
             "subtract, or a file of another layout? --max-range leaves out single far points"
         )
 
@@ -153,18 +161,18 @@ def _strength_name(fields: Fields, wanted: str | None) -> str | None:
     return columns[0] if columns else None
 
 
-def _color(fields: Fields) -> tuple[np.ndarray | None, str]:
-    """Colours (N, 3) as stored, and the names of their columns."""
+def _color(fields: Fields) -> tuple[list[np.ndarray], str]:
+    """Columns of red, green and blue as stored, none if there are none, and their names."""
     for names in COLORS:
         found = [find(fields, name) for name in names]
         if all(name is not None for name in found):
-            return np.stack([fields[str(name)] for name in found], 1), " ".join(names)
+            return [fields[str(name)] for name in found], " ".join(names)
     for name in PACKED:
         if (key := find(fields, name)) is not None and fields[key].dtype.itemsize == 4:
             native = fields[key].astype(fields[key].dtype.newbyteorder("="))
             bits = native.view(np.uint32)
-            return np.stack([bits >> shift & 255 for shift in (16, 8, 0)], 1), name
-    return None, ""
+            return [bits >> shift & 255 for shift in (16, 8, 0)], name
+    return [], ""
 
 
 def _as_bytes(color: np.ndarray) -> np.ndarray:
