@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dos_plugin.ingest.scan import LONGEST, extent_of, tell_long
+
 NEAR = (3.0, 20.0)  # metres from the origin, for the commonest height; nearer is the vehicle
 BIN = 0.1  # metres, of heights
 NEIGHBOURS = [shift for shift in product((-1, 0, 1), repeat=3) if any(shift)]
@@ -115,6 +117,9 @@ def main(args: argparse.Namespace) -> int:
     scenes = find_scenes(Path(args.root), args.split, args.scans)
     coords = [np.load(path) for path in scenes]
     _tell_frame(coords)
+    for scene, coord in zip(scenes, coords):
+        if (extent := extent_of(coord)) > LONGEST:
+            print(f"{scene.parent}: {tell_long(extent)}")
     _tell_strength([path.with_name("strength.npy") for path in scenes])
     print(
         f"\n{'grid size':>9} {'voxels':>9} {'points/voxel':>13} {'alone':>7} {'voxels/block':>13}"

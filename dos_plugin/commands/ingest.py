@@ -8,7 +8,7 @@ from pathlib import Path
 from dos_plugin.ingest.flat import DTYPES
 from dos_plugin.ingest.labels import LabelFiles, read_label_map
 from dos_plugin.ingest.readers import FORMATS, Reading
-from dos_plugin.ingest.scan import LONGEST, NEGATIVE
+from dos_plugin.ingest.scan import NEGATIVE, tell_long
 from dos_plugin.ingest.sources import find_files
 from dos_plugin.ingest.write import Outcome, Settings, ingest
 from dos_plugin.messages import some
@@ -207,9 +207,6 @@ def _tell_points(outcome: Outcome, args: argparse.Namespace) -> None:
                 share = f", {number / outcome.points:.2%} of all,"
             print(f"{number:,}{share} {text}, in {outcome.scans[what]:,} scans")
     for where, extent in list(outcome.long.items())[:LISTED]:
-        print(
-            f"{where}: {extent:,.0f} m long, more than the {LONGEST:,.0f} m that PTv3 can tell "
-            "apart in voxels of 0.05 m: --max-range drops far points, --tile cuts maps"
-        )
+        print(f"{where}: {tell_long(extent)}")
     if len(outcome.long) > LISTED:
         print(f"and so on: {len(outcome.long):,} scans are so long")

@@ -11,7 +11,7 @@ from dos_plugin.scenes.folders import write_folder
 from .fields import Fields, pick
 from .labels import as_labels, map_labels, read_labels
 from .readers import Reading, read_scans
-from .scan import Scan, make_scan
+from .scan import Scan, extent_of, make_scan
 from .sources import format_of
 from .strengths import Strengths, measure
 from .tiles import cut
@@ -176,7 +176,9 @@ def look(settings: Settings, job: Job) -> Iterator[Found]:
             yield Found(read.where, problem=read.problem)
             continue
         strengths = None if scan.strength is None else measure(scan.strength)
-        yield Found(read.where, None, strengths, scan.color is not None, scan.used, scan.extent())
+        yield Found(
+            read.where, None, strengths, scan.color is not None, scan.used, extent_of(scan.coord)
+        )
 
 
 def write(settings: Settings, job: Job) -> Iterator[Done]:

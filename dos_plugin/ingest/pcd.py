@@ -141,9 +141,12 @@ def _check_length(header: Header, found: int) -> None:
 
 
 def _ascii(header: Header, data: bytes) -> Fields:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # for what is no number: counted below
-        values = np.fromstring(data.decode("latin-1"), np.float64, sep=" ")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # of numpy 1, in place of an error
+            values = np.fromstring(data.decode("latin-1"), np.float64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise ValueError("values that are no numbers among the points") from error
     wanted = header.points * header.width
     if len(values) < wanted:
         good = len(values) // max(header.width, 1)

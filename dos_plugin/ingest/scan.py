@@ -46,9 +46,18 @@ class Scan:
     negative: int = 0
     far: int = 0
 
-    def extent(self) -> float:
-        """Longest edge of the box around the points, metres."""
-        return float(max(np.ptp(axis) for axis in self.coord.T))
+
+def extent_of(coord: np.ndarray) -> float:
+    """Longest edge of the box around points (N, 3), metres."""
+    return float(max(np.ptp(axis) for axis in coord.T))
+
+
+def tell_long(extent: float) -> str:
+    """What a scan longer than :data:`LONGEST` means."""
+    return (
+        f"{extent:,.0f} m long, more than the {LONGEST:,.0f} m that PTv3 can tell apart in voxels "
+        "of 0.05 m: ingest drops far points by --max-range and cuts maps by --tile"
+    )
 
 
 def make_scan(
