@@ -176,6 +176,76 @@ def test_map_files(tmp_path):
         assert read_label_map(str(tmp_path / name)) == expected
 
 
+SEMANTIC_KITTI = """
+labels: {0: unlabeled, 10: car, 40: road, 252: moving-car}
+learning_map: {0: 0, 10: 1, 40: 9, 252: 1}
+learning_map_inv: {0: 0, 1: 10, 9: 40}
+"""
+
+
+def test_the_file_of_semantic_kitti_as_a_map(kitti, capsys):
+    (kitti / "semantic-kitti.yaml").write_text(SEMANTIC_KITTI)
+    assert read_label_map(str(kitti / "semantic-kitti.yaml")) == {0: -1, 10: 0, 40: 8, 252: 0}
+    words = "--labels", kitti / "in/00/labels", "--label-map", kitti / "semantic-kitti.yaml"
+    assert call(kitti / "in/00", *words, "--out", kitti / "out") == 0
+    assert all(np.array_equal(segment, IDS) for segment in segments(kitti / "out").values())
+    said = capsys.readouterr().out
+    assert "learning_map of" in said and "0 is ignored" in said
+
+
+TOKENS = ["%032x" % (7 * n + 1) for n in range(3)]
+
+
+@pytest.fixture
+def nuscenes(tmp_path):
+    """Two keyframes with labels by token, a camera's rows, and the tables."""
+    root = tmp_path / "nuscenes"
+    rows = [{"token": TOKENS[2], "filename": "samples/CAM_FRONT/c.jpg"}]
+    for number in range(2):
+        name = f"n015__LIDAR_TOP__{number}.pcd.bin"
+        scan = np.column_stack([points(5, number), np.arange(5)])
+        write_bin(root / f"samples/LIDAR_TOP/{name}", scan.astype("<f4"))
+        rows.append({"token": TOKENS[number], "filename": f"samples/LIDAR_TOP/{name}"})
+        label = (RAW % 256 + number).astype(np.uint8)
+        write_bin(root / f"lidarseg/v1.0-mini/{TOKENS[number]}_lidarseg.bin", label)
+        (root / "panoptic/v1.0-mini").mkdir(parents=True, exist_ok=True)
+        panoptic = label.astype(np.uint16) * 1000 + 3
+        np.savez(root / f"panoptic/v1.0-mini/{TOKENS[number]}_panoptic.npz", data=panoptic)
+    (root / "v1.0-mini").mkdir()
+    (root / "v1.0-mini/sample_data.json").write_text(json.dumps(rows))
+    return root
+
+
+@pytest.mark.parametrize("kind", ["lidarseg", "panoptic", "lidarseg/v1.0-mini"])
+def test_labels_of_nuscenes_are_found_by_its_tables(nuscenes, tmp_path, kind):
+    (nuscenes / "panoptic" if "lidar" in kind else nuscenes / "lidarseg").rename(tmp_path / "no")
+    out = tmp_path / "out"
+    assert call(nuscenes / "samples", "--labels", nuscenes / kind, "--out", out) == 0
+    found = segments(out)
+    assert sorted(found) == ["n015__LIDAR_TOP__0", "n015__LIDAR_TOP__1"]
+    for number, name in enumerate(sorted(found)):
+        label = np.uint8(RAW % 256 + number)
+        if kind == "panoptic":
+            label = (label.astype(np.uint16) * 1000 + 3) // 1000
+        assert np.array_equal(found[name], label)
+
+
+def test_labels_of_nuscenes_without_its_tables(nuscenes, tmp_path, capsys):
+    (nuscenes / "v1.0-mini/sample_data.json").unlink()
+    words = "--labels", nuscenes / "lidarseg", "--out", tmp_path / "out"
+    assert call(nuscenes / "samples", *words) == 2
+    error = capsys.readouterr().err
+    assert "are named by the tokens of nuScenes" in error and "sample_data.json" in error
+
+
+def test_a_folder_of_all_of_nuscenes(nuscenes, tmp_path, capsys):
+    """Its labels are no scans."""
+    assert call(nuscenes, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "files that are no scans: 2 _lidarseg.bin, 2 _panoptic.npz, 1 .json" in said
+    assert "2 scans with 10 points" in said
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [

@@ -3,8 +3,10 @@
 import sys
 
 import numpy as np
+import pyarrow
 import pytest
 from plyfile import PlyData, PlyElement
+from pyarrow import feather
 from pypcd4 import Encoding, PointCloud
 
 from dos_plugin.cli import main
@@ -115,6 +117,36 @@ def test_ply(tmp_path, rows, options):
     PlyData([PlyElement.describe(rows, "vertex")], **options).write(str(tmp_path / "scan.ply"))
     assert call(tmp_path / "scan.ply", "--out", tmp_path / "out") == 0
     check(read(tmp_path / "out"), rows)
+
+
+def test_argoverse(tmp_path, rows):
+    """As Argoverse 2 stores it: half floats, bytes, and tables of other things beside it."""
+    names = ["x", "y", "z", "intensity"]
+    stored = {name: rows[name].astype(np.float16) for name in names[:3]}
+    stored["intensity"] = (rows["intensity"] * 255).astype(np.uint8)
+    stored["laser_number"] = np.arange(COUNT, dtype=np.uint8)
+    stored["offset_ns"] = np.arange(COUNT, dtype=np.int32)
+    lidar = tmp_path / "log/sensors/lidar"
+    lidar.mkdir(parents=True)
+    feather.write_feather(pyarrow.table(stored), str(lidar / "315966070559696000.feather"))
+    feather.write_feather(pyarrow.table({"tx_m": [1.0]}), str(tmp_path / "log/annotations.feather"))
+    assert call(tmp_path / "log", "--out", tmp_path / "out") == 0
+    arrays = read(tmp_path / "out", "315966070559696000")
+    expected = np.stack([stored[name] for name in names[:3]], 1).astype(np.float32)
+    np.testing.assert_array_equal(arrays["coord"], expected)
+    expected = stored["intensity"][:, None] / np.float32(255)
+    np.testing.assert_array_equal(arrays["strength"], expected)
+
+
+def test_files_that_are_no_scans_are_counted(tmp_path, rows, capsys):
+    np.save(tmp_path / "a.npy", stack(rows, "x", "y", "z", "intensity"))
+    for name in ("a.png", "b.png", "a.label", "calib.txt", "LICENSE"):
+        (tmp_path / name).write_text("no scan")
+    assert call(tmp_path, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if line.startswith("files that are no scans: ")]
+    assert line.startswith("files that are no scans: 2 .png, ")
+    assert set(line.split(": ")[1].split(", ")[1:]) == {"1 .label", "1 .txt", "1 no suffix"}
 
 
 def test_names_as_cloudcompare_writes_them(tmp_path, rows):
