@@ -1,8 +1,11 @@
 """Own scans as a user brings them: ingest, look at their density, take a few, pretrain."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -59,6 +62,40 @@ def test_ingest_leaves_out_bad_scans_and_writes_the_rest(scans, ingested):
             made = np.load(scans / f"made/train/scan-{index}/{name}.npy")
             found = np.load(out / f"train/{index:06d}/{name}.npy")
             assert found.dtype == made.dtype and np.array_equal(found, made)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_leaves_nothing_half_written_and_the_next_run_goes_on(tmp_path, workers):
+    """A named pipe as the last scan holds the command up until the signal is sent."""
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"in/{number}.bin" for number in range(9)]
+    (tmp_path / "in").mkdir()
+    content = rng.uniform(0, 1, (200, 4)).astype("<f4").tobytes()
+    for file in files:
+        file.write_bytes(content)
+    pipe = tmp_path / "in/9.bin"
+    os.mkfifo(pipe)
+    words = [*map(str, [*files, pipe]), "--format", "kitti", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "dos_plugin.cli", "ingest", *words, "--workers", str(workers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        pipe.write_bytes(content)  # for the first of the two passes
+        scenes = tmp_path / "out/train"
+        while len(list(scenes.glob("*"))) < 8:  # of which the last pool job may hold up one
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        if workers > 1:
+            pipe.write_bytes(content)  # a worker ends the scan that it has begun
+        assert process.wait(60) == 130
+    done = list(scenes.iterdir())
+    assert not (tmp_path / "out/.incomplete").exists()
+    for folder in done:
+        assert sorted(path.name for path in folder.iterdir()) == ["coord.npy", "strength.npy"]
+    pipe.unlink()
+    again = dos_plugin("ingest", *files, "--format", "kitti", "--out", tmp_path / "out")
+    assert again.returncode == 0
+    left = 9 - len({folder.name for folder in done} - {"9"})
+    assert f"{left} scans with" in again.stdout and f"{9 - left} were there" in again.stdout
 
 
 def test_density_of_what_was_ingested(ingested):
