@@ -4,13 +4,13 @@ Shape letters in this file: N points, K prototypes, D channels. Logits are cosin
 temperature. No pass keeps an N x K tensor: a block of logits is made, used and forgotten.
 
 On a GPU whose matrix products may use TF32 (``torch.set_float32_matmul_precision("high")``) and
-with triton installed, the fused kernels of ``softmap_triton.py`` do the same.
+with triton installed, the fused kernels of ``softmap_triton.py`` do the same. :func:`set_kernels`
+chooses others.
 """
 
 import functools
 import warnings
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,10 +95,39 @@ def kl_and_gradients(
     return Divergence(value[0].to(dtype), grad_student, grad_prototypes.T / student.temp)
 
 
-def _fused(feat: Tensor) -> ModuleType | None:
-    """Triton's kernels, where they can be used for these features and shall be."""
-    if feat.device.type != "cuda" or feat.dtype == torch.float64:
+# What may make the passes on a GPU: the functions of softmap_triton.py, or those of
+# softmap_cublas.py with operands of that type.
+KERNELS = ("auto", "plain", "triton", "cublas-float32", "cublas-float16", "cublas-bfloat16")
+_chosen = "auto"
+
+
+def set_kernels(name: str) -> str:
+    """Choose what makes the passes of float32 features on GPUs, in this process.
+
+    Args:
+        name: One of ``KERNELS``. ``"auto"``: Triton's kernels where TF32 is allowed and they pass
+            a trial at first use, else the plain passes of this file. Others are taken as named,
+            or fail.
+
+    Returns:
+        The former choice.
+
+    Raises:
+        ValueError: If there is no such name.
+    """
+    global _chosen
+    if name not in KERNELS:
+        raise ValueError(f"kernels must be one of {KERNELS}, got {name!r}")
+    former, _chosen = _chosen, name
+    return former
+
+
+def _fused(feat: Tensor) -> Any:
+    """The kernels chosen, where they can be used for these features, else None."""
+    if feat.device.type != "cuda" or feat.dtype == torch.float64 or _chosen == "plain":
         return None
+    if _chosen != "auto":
+        return load_kernels(_chosen)
     # Without TF32 they could not use the tensor cores, and cuBLAS has the faster products.
     if matmul_precision() == "highest":
         return None
@@ -107,22 +136,38 @@ def _fused(feat: Tensor) -> ModuleType | None:
 
 
 @functools.cache
-def _kernels(device: torch.device) -> ModuleType | None:
-    """The module with the kernels, tried out once on a device; None where it is of no use."""
-    try:
-        from . import softmap_triton
+def load_kernels(name: str) -> Any:
+    """An object with the functions of ``softmap_triton.py``.
 
-        _try_out(softmap_triton, device)
+    Args:
+        name: One of ``KERNELS`` but the first two.
+
+    Raises:
+        ModuleNotFoundError: If triton is not installed.
+    """
+    from . import softmap_cublas, softmap_triton
+
+    if name == "triton":
+        return softmap_triton
+    return softmap_cublas.Kernels(getattr(torch, name.removeprefix("cublas-")))
+
+
+@functools.cache
+def _kernels(device: torch.device) -> Any:
+    """Triton's kernels, tried out once on a device; None where they are of no use."""
+    try:
+        kernels = load_kernels("triton")
+        _try_out(kernels, device)
     except ModuleNotFoundError:  # no triton
         return None
     except Exception as error:  # of a compiler that meets another device or version, anything
         message = f"DOS: no fused loss on {device}, the plain one is used: {error}"
         warnings.warn(message, stacklevel=2)
         return None
-    return softmap_triton
+    return kernels
 
 
-def _try_out(kernels: ModuleType, device: torch.device) -> None:
+def _try_out(kernels: Any, device: torch.device) -> None:
     """Raise ValueError unless the kernels agree with this file on a small problem."""
     generator = torch.Generator().manual_seed(0)
     student, teacher, prototypes = (

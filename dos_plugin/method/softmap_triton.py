@@ -67,7 +67,7 @@ def softmax_column_sums(feat: Tensor, prototypes: Tensor, temp: float, bias: Ten
     Raises:
         TypeError: If a dtype is not one of ``DTYPES``.
     """
-    feat, weight = _operands(feat, prototypes, temp)
+    feat, weight = operands(feat, prototypes, temp)
     if len(feat) == 0:
         return weight.new_zeros(len(weight), dtype=torch.float64)
     bias = bias.to(weight.dtype)
@@ -88,7 +88,7 @@ def column_logsumexp(feat: Tensor, prototypes: Tensor, temp: float) -> Tensor:
     Raises:
         TypeError: If a dtype is not one of ``DTYPES``.
     """
-    feat, weight = _operands(feat, prototypes, temp)
+    feat, weight = operands(feat, prototypes, temp)
     if len(feat) == 0:
         return weight.new_full((len(weight),), -torch.inf, dtype=torch.float64)
     return _over_points(feat, weight).logsumexp(dim=0)
@@ -128,19 +128,14 @@ def kl_and_gradients(
     Raises:
         TypeError: If a dtype is not one of ``DTYPES``.
     """
-    student, student_weight = _operands(student, student_prototypes, student_temp)
-    teacher, teacher_weight = _operands(teacher, teacher_prototypes, teacher_temp)
+    student, student_weight = operands(student, student_prototypes, student_temp)
+    teacher, teacher_weight = operands(teacher, teacher_prototypes, teacher_temp)
     points, channels = student.shape
     grad_student = torch.zeros_like(student, dtype=torch.float32)
     if points == 0:
         return student_weight.new_zeros(()), grad_student, torch.zeros_like(student_weight)
     bias = bias.to(torch.float32)
-    # What rounding takes from a normaliser is common to all points of a prototype and would add
-    # up over them, so it is given back as a factor.
-    softmap_scale = (log_sum.float() - log_sum.double()).exp()
-    target_scale = (-log_column.double()).exp()
-    scalings = bias, log_column, target_scale, log_sum, softmap_scale
-    columns = torch.stack([scaling.float() for scaling in scalings])
+    columns = scalings(bias, log_column, log_sum)
     row = _row_normaliser(teacher, teacher_weight, bias) if by_row else bias.new_zeros(len(teacher))
     sizes = _sizes(student, student_weight, GRADIENTS)
     if sizes["PRECISION"] == "ieee":
@@ -159,12 +154,22 @@ def kl_and_gradients(
     return value.sum(dtype=torch.float64).float(), grad_student, partial.sum(dim=0) / student_temp
 
 
-def _operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Tensor]:
+def operands(feat: Tensor, prototypes: Tensor, temp: float) -> tuple[Tensor, Tensor]:
     """Features as they are, and float32 prototypes over the temperature; both contiguous."""
     for name, tensor in (("features", feat), ("prototypes", prototypes)):
         if tensor.dtype not in DTYPES:
             raise TypeError(f"{name} must be float32, bfloat16 or float16, got {tensor.dtype}")
     return feat.detach().contiguous(), (prototypes.detach().float() / temp).contiguous()
+
+
+def scalings(bias: Tensor, log_column: Tensor, log_sum: Tensor) -> Tensor:
+    """(5, K) float32 of what the kernels need to know of a prototype, see :func:`divergence`."""
+    # What rounding takes from a normaliser is common to all points of a prototype and would add
+    # up over them, so it is given back as a factor.
+    softmap_scale = (log_sum.float() - log_sum.double()).exp()
+    target_scale = (-log_column.double()).exp()
+    rows = bias, log_column, target_scale, log_sum, softmap_scale
+    return torch.stack([row.float() for row in rows])
 
 
 def _sizes(feat: Tensor, weight: Tensor, tiles: dict[str, dict[str, int]]) -> dict:
@@ -205,7 +210,7 @@ def _over_points(
 
 
 # N changes from step to step: no new compilation for its divisors.
-_kernel = triton.jit(do_not_specialize=["N", "splits"])
+kernel = triton.jit(do_not_specialize=["N", "splits"])
 
 
 @triton.jit
@@ -222,7 +227,7 @@ def _logits(feat, weight, rows, cols, N, K, D: tl.constexpr, BLOCK_D: tl.constex
     return tile
 
 
-@_kernel
+@kernel
 def _row_logsumexp(
     feat, weight, bias, out,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
@@ -242,7 +247,7 @@ def _row_logsumexp(
     tl.store(out + rows, high + tl.log(total), mask=rows < N)
 
 
-@_kernel
+@kernel
 def _column_sums(
     feat, weight, bias, row, partial, splits,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
@@ -271,29 +276,39 @@ def _column_sums(
 
 
 @triton.jit
+def divergence(log_assigned, logits, columns, cols, K):
+    """``target * log(target / S)`` and ``S - target`` of tiles of both sides' logits.
+
+    ``log_assigned`` are the teacher's, with bias and the normaliser of its row.
+    """
+    col = cols < K
+    log_column = tl.load(columns + K + cols, mask=col, other=0.0)[None, :]
+    target_scale = tl.load(columns + 2 * K + cols, mask=col, other=0.0)[None, :]
+    log_sum = tl.load(columns + 3 * K + cols, mask=col, other=0.0)[None, :]
+    softmap_scale = tl.load(columns + 4 * K + cols, mask=col, other=0.0)[None, :]
+    target = tl.exp(log_assigned) * target_scale
+    log_softmap = logits - log_sum
+    # Differences of logarithms: of two sums, the digits that matter would cancel.
+    value = target * (log_assigned - log_column - log_softmap)
+    return value, tl.exp(log_softmap) * softmap_scale - target
+
+
+@triton.jit
 def _divergence(
     student, student_weight, teacher, teacher_weight, row, columns,
     rows, cols, N, K, D: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION,
 ):  # fmt: skip
     """Tiles of ``target * log(target / S)`` and of ``S - target``; 0 outside."""
     inside, col = (rows < N)[:, None] & (cols < K)[None, :], cols < K
-    bias = tl.load(columns + cols, mask=col, other=0.0)[None, :]
-    log_column = tl.load(columns + K + cols, mask=col, other=0.0)[None, :]
-    target_scale = tl.load(columns + 2 * K + cols, mask=col, other=0.0)[None, :]
-    log_sum = tl.load(columns + 3 * K + cols, mask=col, other=0.0)[None, :]
-    softmap_scale = tl.load(columns + 4 * K + cols, mask=col, other=0.0)[None, :]
-    log_assigned = _logits(teacher, teacher_weight, rows, cols, N, K, D, BLOCK_D, PRECISION) + bias
+    log_assigned = _logits(teacher, teacher_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+    log_assigned += tl.load(columns + cols, mask=col, other=0.0)[None, :]
     log_assigned -= tl.load(row + rows, mask=rows < N, other=0.0)[:, None]
-    target = tl.exp(log_assigned) * target_scale
-    log_softmap = _logits(student, student_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
-    log_softmap -= log_sum
-    # Differences of logarithms: of two sums, the digits that matter would cancel.
-    value = target * (log_assigned - log_column - log_softmap)
-    grad = tl.exp(log_softmap) * softmap_scale - target
+    logits = _logits(student, student_weight, rows, cols, N, K, D, BLOCK_D, PRECISION)
+    value, grad = divergence(log_assigned, logits, columns, cols, K)
     return tl.where(inside, value, 0.0), tl.where(inside, grad, 0.0)
 
 
-@_kernel
+@kernel
 def _grad_student(
     student, student_weight, teacher, teacher_weight, row, columns, value, grad,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,
@@ -320,7 +335,7 @@ def _grad_student(
         tl.store(value + tl.program_id(0), tl.sum(total, axis=0))
 
 
-@_kernel
+@kernel
 def _grad_prototypes(
     student, student_weight, teacher, teacher_weight, row, columns, partial, splits,
     N, K: tl.constexpr, D: tl.constexpr, PRECISION: tl.constexpr,

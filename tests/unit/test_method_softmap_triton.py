@@ -22,9 +22,11 @@ from dos_plugin.method import (  # noqa: E402
     blocks,
     dense_softmap_loss,
     logits,
+    softmap_cublas,
     softmap_loss,
     softmap_triton,
 )
+from dos_plugin.method.blocks import load_kernels  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -245,6 +247,95 @@ class TestKernels:
             assert blocks._kernels.__wrapped__(device) is None
 
 
+class TestProductsOfBlocks:
+    """The kernels that a library's products of a block of logits go through."""
+
+    __test__ = TestKernels.__test__
+
+    @pytest.mark.parametrize("by_row", [True, False])
+    @pytest.mark.parametrize("n, k, d, dtype", CASES)
+    def test_passes_equal_the_formulas(self, monkeypatch, n, k, d, dtype, by_row):
+        kernels = load_kernels("cublas-float32")
+        monkeypatch.setattr(softmap_cublas, "BLOCK_ELEMENTS", 100 * k)  # blocks of 100 points
+        monkeypatch.setattr(softmap_cublas, "PROGRAMS", 3)
+        student, teacher, weight, teacher_weight, bias = make_inputs(n, k, d, dtype)
+        log_assigned = double_logits(teacher, teacher_weight, 0.05) + bias.double()
+        softmax = torch.softmax(log_assigned, dim=1)
+        sums = kernels.softmax_column_sums(teacher, teacher_weight, 0.05, bias)
+        torch.testing.assert_close(sums, softmax.sum(dim=0), rtol=1e-5, atol=1e-30)
+        log_sum = double_logits(student, weight, 0.1).logsumexp(dim=0)
+        ours = kernels.column_logsumexp(student, weight, 0.1)
+        torch.testing.assert_close(ours, log_sum, rtol=1e-6, atol=2e-6)
+        if by_row:
+            log_assigned = softmax.log()
+        log_column = log_assigned.logsumexp(dim=0)
+        log_target = log_assigned - log_column
+        log_softmap = double_logits(student, weight, 0.1) - log_sum
+        grad_logits = (log_softmap.exp() - log_target.exp()) / 0.1
+        expected = [
+            (log_target.exp() * (log_target - log_softmap)).sum(),
+            grad_logits @ weight.double(),
+            grad_logits.T @ student.double(),
+        ]
+        inputs = student, teacher, weight, teacher_weight, 0.1, 0.05, bias, log_column, log_sum
+        results = kernels.kl_and_gradients(*inputs, by_row)
+        assert [r.dtype for r in results] == [torch.float32] * 3
+        for result, reference in zip(results, expected):
+            size = max(1.0 if n == 1 else 0.0, float(reference.abs().max()))
+            assert float((result.double() - reference).abs().max()) < 1e-5 * size
+
+    @pytest.mark.parametrize(
+        "name, within",
+        [("cublas-float32", 1e-5), ("cublas-float16", 1e-3), ("cublas-bfloat16", 1e-2)],
+    )
+    def test_the_loss_in_the_papers_width(self, monkeypatch, name, within):
+        """float16 rounds unit vectors as TF32 does; bfloat16 is not within 1e-3."""
+        student, teacher, prototypes, _, _ = make_inputs(500, 256, 256)
+        monkeypatch.setattr(blocks, "_fused", lambda feat: load_kernels(name))
+        leaves = [student.requires_grad_(), prototypes.requires_grad_()]
+        rest = teacher, prototypes, prototypes.detach(), ZipfSinkhorn()
+        loss = softmap_loss(student, *rest, 0.1, 0.07)
+        grads = torch.autograd.grad(loss, leaves)
+        monkeypatch.undo()
+        doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
+        rest = teacher.double(), doubles[1], doubles[1].detach(), rest[-1]
+        exact = dense_softmap_loss(doubles[0], *rest, 0.1, 0.07)
+        assert relative_error(loss, exact) < within
+        errors = [
+            relative_error(grad, other)
+            for grad, other in zip(grads, torch.autograd.grad(exact, doubles))
+        ]
+        assert max(errors) < within
+        assert max(errors) > (0 if name == "cublas-float32" else 1e-5)  # it does round
+
+    def test_no_points(self):
+        kernels = load_kernels("cublas-float16")
+        student, teacher, weight, teacher_weight, bias = make_inputs(0, 7, 12)
+        assert kernels.column_logsumexp(student, weight, 0.1).tolist() == [-torch.inf] * 7
+        assert kernels.softmax_column_sums(teacher, weight, 0.1, bias).tolist() == [0.0] * 7
+        inputs = student, teacher, weight, teacher_weight, 0.1, 0.05, bias, bias, bias
+        value, grad_student, grad_prototypes = kernels.kl_and_gradients(*inputs)
+        assert value == 0 and grad_student.shape == (0, 12)
+        assert torch.equal(grad_prototypes, torch.zeros(7, 12, device=DEVICE))
+
+
+def test_kernels_are_chosen_by_name(monkeypatch):
+    feat = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    former = blocks.set_kernels("cublas-float16")
+    try:
+        assert former == "auto"
+        assert blocks._fused(feat).dtype == torch.float16
+        assert blocks._fused(torch.zeros(3)) is None  # on a CPU
+        assert blocks.set_kernels("plain") == "cublas-float16"
+        assert blocks._fused(feat) is None
+        blocks.set_kernels("triton")
+        assert blocks._fused(feat) is softmap_triton
+        with pytest.raises(ValueError, match="kernels must be one of .*, got 'cuda'"):
+            blocks.set_kernels("cuda")
+    finally:
+        blocks.set_kernels(former)
+
+
 def test_the_plain_passes_run_where_the_kernels_would_not_pay(monkeypatch):
     monkeypatch.setattr(blocks, "_kernels", lambda device: SimpleNamespace(supports=lambda _: True))
     feat = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
@@ -267,7 +358,15 @@ def test_the_plain_passes_run_where_the_kernels_would_not_pay(monkeypatch):
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter is on in this process already")
 def test_in_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "TestKernels"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "TestKernels or TestProducts",
+    ]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([*command, __file__], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -292,14 +391,17 @@ class Target:
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.skipif(not CUOBJDUMP.exists(), reason="this triton has no tools for NVIDIA GPUs")
-@pytest.mark.parametrize("capability, precision", [(80, "high")])
-def test_compiles_without_spills_into_the_memory_of_small_gpus(
-    monkeypatch, tmp_path, capability, precision
+@pytest.mark.parametrize(
+    "name, capability, shared",
+    [("triton", 80, 99), ("triton", 90, 227), ("cublas-float16", 90, 227)],
+)
+def test_compiles_without_spills_into_the_memory_of_a_gpu(
+    monkeypatch, tmp_path, name, capability, shared
 ):
     """Everything up to machine code needs no GPU; D and K are those of the paper's head."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(triton.runtime.driver, "_active", Target(capability))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
     run, kernels = triton.JITFunction.run, []
 
     def compile_only(self, *args, grid, warmup, **options):
@@ -308,13 +410,14 @@ def test_compiles_without_spills_into_the_memory_of_small_gpus(
     monkeypatch.setattr(triton.JITFunction, "run", compile_only)
     feat, prototypes = torch.zeros(2000, 256, dtype=torch.bfloat16), torch.zeros(1024, 256)
     bias = torch.zeros(1024)
-    softmap_triton.softmax_column_sums(feat, prototypes, 0.1, bias)
-    softmap_triton.column_logsumexp(feat, prototypes, 0.1)
+    passes = load_kernels(name)
+    passes.softmax_column_sums(feat, prototypes, 0.1, bias)
+    passes.column_logsumexp(feat, prototypes, 0.1)
     inputs = feat, feat, prototypes, prototypes, 0.1, 0.1, bias, bias, bias
-    softmap_triton.kl_and_gradients(*inputs)
-    assert len({kernel.hash for kernel in kernels}) == 5
+    passes.kl_and_gradients(*inputs)
+    assert len({kernel.hash for kernel in kernels}) == (5 if name == "triton" else 3)
     for kernel in kernels:
-        assert kernel.metadata.shared <= 99 * 1024
+        assert kernel.metadata.shared <= shared * 1024
         (tmp_path / "cubin").write_bytes(kernel.asm["cubin"])
         command = [str(CUOBJDUMP), "--dump-resource-usage", str(tmp_path / "cubin")]
         usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
