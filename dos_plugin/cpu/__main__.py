@@ -1,4 +1,7 @@
-"""Command line, like python's own: ``python -m dos_plugin.cpu (SCRIPT | -c CODE | -m MODULE)``."""
+"""Command line, like python's own: ``python -m dos_plugin.cpu (SCRIPT | -c CODE | -m MODULE)``.
+
+``--stand-ins NAME,...`` in front of it replaces these packages, also on a machine with CUDA.
+"""
 
 import importlib.util
 import os
@@ -7,10 +10,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from dos_plugin.cpu import activate
+from dos_plugin.cpu import STAND_INS, activate
 from dos_plugin.cpu.checkout import find_pointcept
 
-USAGE = "usage: python -m dos_plugin.cpu (SCRIPT | -c CODE | -m MODULE) [ARGUMENTS ...]"
+USAGE = (
+    "usage: python -m dos_plugin.cpu [--stand-ins NAME,...] (SCRIPT | -c CODE | -m MODULE) "
+    "[ARGUMENTS ...]\n"
+    "example: python -m dos_plugin.cpu --stand-ins torch_scatter,torch_cluster tools/train.py ..."
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -22,6 +29,11 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         raise SystemExit(0 if arguments else 2)
+    if arguments[0] == "--stand-ins":
+        if len(arguments) < 3:
+            raise SystemExit(f"dos-plugin cpu: names and a script expected; {USAGE}")
+        os.environ[STAND_INS] = arguments[1]  # children see it, too
+        arguments = arguments[2:]
     first, rest = arguments[0], arguments[1:]
     if first in ("-c", "-m") and not rest:
         raise SystemExit(f"dos-plugin cpu: argument expected for {first}; {USAGE}")
@@ -32,7 +44,10 @@ def main(arguments: list[str]) -> None:
             f"dos-plugin cpu: no such script: {first} (working directory {os.getcwd()})"
         )
 
-    activate()
+    try:
+        activate()
+    except ValueError as error:
+        raise SystemExit(f"dos-plugin cpu: {STAND_INS}: {error}") from None
     if first == "-c":
         _add_host(None)
         sys.argv = ["-c", *rest[1:]]

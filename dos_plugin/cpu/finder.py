@@ -47,18 +47,32 @@ class StandInFinder(MetaPathFinder, Loader):
                 setattr(module, name, getattr(importlib.import_module(provider), name))
 
 
-def install() -> list[str]:
-    """Puts stand-ins in front of all packages of the table that do not run on this machine.
+def install(named: Sequence[str] = (), others: bool = True) -> list[str]:
+    """Puts stand-ins in front of packages of the table.
 
     Installed packages are imported first, while no stand-in exists: none of them takes a stand-in
     for the real thing.
 
+    Args:
+        named: Import names of packages that are replaced, installed or not.
+        others: Whether those that do not run on this machine without CUDA are replaced, too.
+
     Returns:
         One line per stand-in.
+
+    Raises:
+        ValueError: If a name is not in the table.
     """
-    missing, lines = [], _define_torchvision_operators()
+    known = [package.name for package in PACKAGES]
+    if unknown := [name for name in named if name not in known]:
+        raise ValueError(f"no stand-in for {', '.join(unknown)}; there are {', '.join(known)}")
+    missing, lines = [], _define_torchvision_operators() if others else []
     for package in PACKAGES:
-        reason = _why_missing(package)
+        if package.name in named:
+            _forget(package.name)
+            reason: str | None = "named"
+        else:
+            reason = _why_missing(package) if others else None
         if reason is None:
             continue
         missing.append(package)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dos_plugin.cpu import pointops
 from dos_plugin.cpu.cluster import grid_cluster, knn, scatter, voxel_grid
 from dos_plugin.cpu.cuda_noop import _with_integers
 from dos_plugin.cpu.flash import flash_attn_varlen_qkvpacked_func
@@ -25,6 +26,19 @@ def test_knn_query_finds_the_nearest_rows_of_the_same_sample(generator):
         expected = torch.cdist(new_xyz[queries].double(), xyz[rows].double()).topk(4, largest=False)
         assert torch.equal(index[queries].long(), expected.indices + rows.start)
         torch.testing.assert_close(distance[queries].double(), expected.values)
+
+
+def test_on_a_gpu_all_distances_give_what_the_tree_gives(generator, monkeypatch):
+    """The same device-independent code, run here on CPU tensors, a few queries at a time."""
+    monkeypatch.setattr(pointops, "DISTANCES", 70)
+    xyz = 100 + torch.rand(50, 3, generator=generator)  # away from the origin
+    arguments = torch.tensor([20, 20, 48, 50]), torch.rand(31, 3, generator=generator) + 100
+    arguments += (torch.tensor([11, 12, 25, 31]),)  # a sample is empty, one has two rows
+    expected = knn_query(4, xyz, *arguments)
+    ours = pointops._by_distance(4, xyz, *arguments)
+    assert torch.equal(ours[0], expected[0]) and ours[0].dtype == torch.int32
+    torch.testing.assert_close(ours[1], expected[1])
+    assert (ours[0] == -1).sum() == 4 + 6 * 2
 
 
 def test_knn_query_searches_the_cloud_itself_unless_told(generator):

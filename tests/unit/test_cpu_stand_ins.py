@@ -13,7 +13,7 @@ import torch
 
 import dos_plugin.cpu
 from dos_plugin.cpu import __main__ as runner
-from dos_plugin.cpu import checkout, finder
+from dos_plugin.cpu import checkout, children, finder
 from dos_plugin.cpu.packages import PACKAGES, Package
 from dos_plugin.cpu.refused import Refused
 
@@ -110,6 +110,39 @@ def test_importing_the_package_changes_nothing():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert json.loads(done.stdout) == [True, False], done.stderr
+
+
+def test_named_packages_are_replaced_also_beside_cuda(clean_imports, monkeypatch, tmp_path, capsys):
+    """And nothing else: a GPU machine without the compiled operators stays a GPU machine."""
+    (tmp_path / "nowhere_lib.py").write_text("VALUE = 1")  # installed, and replaced all the same
+    sys.path.insert(0, str(tmp_path))
+    monkeypatch.setattr(finder, "PACKAGES", (MADE_UP, Package("absent_lib", "")))
+    monkeypatch.setattr(dos_plugin.cpu, "_filled_in", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(children, "install", lambda module: None)
+    monkeypatch.setenv("DOS_STAND_INS", "nowhere_lib")
+    before = torch.Tensor.cuda, torch.cuda.synchronize, torch.histc
+    assert dos_plugin.cpu.activate() == ["nowhere_lib (named): colored"]
+    assert importlib.import_module("nowhere_lib.deep.place").colored("text", "red") == "text"
+    assert importlib.util.find_spec("absent_lib") is None
+    assert (torch.Tensor.cuda, torch.cuda.synchronize, torch.histc) == before
+    assert "nowhere_lib (named)" in capsys.readouterr().err
+
+
+def test_named_on_the_command_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys, torch_scatter; print(torch_scatter.scatter_sum, *sys.argv[1:])")
+    command = [sys.executable, "-m", "dos_plugin.cpu", "--stand-ins"]
+
+    def run(*rest):
+        return subprocess.run([*command, *rest], capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("torch_scatter,torch_cluster", str(script), "--flag")
+    assert "scatter_sum" in done.stdout and done.stdout.endswith("--flag\n"), done.stderr
+    assert "torch_scatter (named): scatter" in done.stderr
+    done = run("torch_scater", str(script))
+    assert done.returncode == 1 and "no stand-in for torch_scater; there are" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_with_cuda_nothing_is_filled_in(monkeypatch, capsys):
