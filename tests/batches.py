@@ -25,3 +25,36 @@ def view_batch(
         batch.update({f"{view}_{key}": torch.cat(value) for key, value in parts.items()})
         batch[f"{view}_offset"] = torch.tensor(points).cumsum(0)
     return batch
+
+
+def change_hidden(batch: dict) -> dict:
+    """The same batch but for what the student must not see: other masked points, and fewer."""
+    changed = {k: v.clone() if torch.is_tensor(v) else v for k, v in batch.items()}
+    generator = torch.Generator().manual_seed(5)
+    for view in ("view1", "view2"):
+        hidden = ~changed[f"{view}_visible"]
+        count, total = int(hidden.sum()), len(hidden)
+        channels = changed[f"{view}_feat"].shape[1]
+        changed[f"{view}_coord"][hidden] += torch.randn(count, 3, generator=generator)
+        cells = torch.randint(30, 40, (count, 3), generator=generator)
+        changed[f"{view}_grid_coord"][hidden] = cells
+        changed[f"{view}_feat"][hidden] = torch.randn(count, channels, generator=generator)
+        changed[f"{view}_point_id"][hidden] += 5000
+        # every third masked point of the first scene goes
+        drop = hidden.nonzero().flatten()
+        drop = drop[drop < changed[f"{view}_offset"][0]][::3]
+        keep = torch.ones(total, dtype=torch.bool)
+        keep[drop] = False
+        for key in ("coord", "grid_coord", "feat", "point_id", "visible"):
+            changed[f"{view}_{key}"] = changed[f"{view}_{key}"][keep]
+        changed[f"{view}_offset"] = changed[f"{view}_offset"] - len(drop)
+    return changed
+
+
+def student_activations(model: torch.nn.Module, batch: dict) -> list[torch.Tensor]:
+    """The output of every module of the student in a forward pass."""
+    seen: list = []
+    for module in model.student.modules():
+        module.register_forward_hook(lambda *args: seen.append(args[2]))
+    model(batch)
+    return [out for out in seen if torch.is_tensor(out)]

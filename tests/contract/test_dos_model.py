@@ -6,7 +6,7 @@ import torch
 from dos_plugin import register  # noqa: F401
 from dos_plugin.host import HOST
 from dos_plugin.models.batch import read_views
-from tests.batches import view_batch
+from tests.batches import change_hidden, student_activations, view_batch
 
 PTV3 = dict(
     in_channels=2,
@@ -70,34 +70,8 @@ def test_a_step_gives_finite_gradients_everywhere(name):
 def test_masked_points_leave_every_student_activation_bitwise_the_same(name):
     """Other coordinates, cells, features, ids and counts of masked points: the student is blind."""
     first = view_batch((400, 300))
-    second = {
-        key: value.clone() if torch.is_tensor(value) else value for key, value in first.items()
-    }
-    for view in ("view1", "view2"):
-        hidden = ~second[f"{view}_visible"]
-        count = int(hidden.sum())
-        second[f"{view}_coord"][hidden] += torch.randn(count, 3)
-        second[f"{view}_grid_coord"][hidden] = torch.randint(30, 40, (count, 3))
-        second[f"{view}_feat"][hidden] = torch.randn(count, 2)
-        second[f"{view}_point_id"][hidden] += 5000
-        # and fewer of them: drop every third masked point of the first scene
-        drop = hidden.nonzero().flatten()
-        drop = drop[drop < 400][::3]
-        keep = torch.ones(700, dtype=torch.bool)
-        keep[drop] = False
-        for key in ("coord", "grid_coord", "feat", "point_id", "visible"):
-            second[f"{view}_{key}"] = second[f"{view}_{key}"][keep]
-        second[f"{view}_offset"] = second[f"{view}_offset"] - len(drop)
-
-    def activations(batch):
-        model = build(name)
-        seen = []
-        for module in model.student.modules():
-            module.register_forward_hook(lambda *args: seen.append(args[2]))
-        model(batch)
-        return [out for out in seen if torch.is_tensor(out)]
-
-    before, after = activations(first), activations(second)
+    second = change_hidden(first)
+    before, after = (student_activations(build(name), batch) for batch in (first, second))
     assert len(before) == len(after) > 5
     for one, other in zip(before, after):
         assert torch.equal(one, other)

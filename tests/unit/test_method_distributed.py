@@ -59,7 +59,7 @@ def compute_loss(name: str, student, teacher, prototypes, teacher_prototypes, of
     return softmap_loss(*inputs, sinkhorn, *TEMPS, offset=offset, block_size=16)
 
 
-def worker(rank: int, folder: str) -> None:
+def worker(rank: int, folder: str, device: str = "cpu") -> None:
     """Everything a rank computes, saved for the tests to look at."""
     dist.init_process_group(
         "gloo",
@@ -70,8 +70,11 @@ def worker(rank: int, folder: str) -> None:
     )
     result = {"world_size": world_size()}
     for split in SPLITS:
-        student, teacher, prototypes, teacher_prototypes = make_batch(split)
-        rows, offset = rows_of(rank, split), torch.tensor(SPLITS[split][rank])
+        student, teacher, prototypes, teacher_prototypes = (
+            value.to(device) for value in make_batch(split)
+        )
+        rows = rows_of(rank, split)
+        offset = torch.tensor(SPLITS[split][rank], device=device)
         result[split, "target"] = ZipfSinkhorn()(teacher[rows], teacher_prototypes, TEMPS[1])
         for name in LOSSES:
             leaf = student[rows].clone().requires_grad_()
