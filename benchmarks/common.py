@@ -191,7 +191,9 @@ def extra_peak_memory(
     prepare: Callable[[], Sequence] = tuple,
     device: str = "cpu",
 ) -> int:
-    """Bytes that ``work`` needs at its peak on top of what is there before, in a fresh process.
+    """Bytes that ``work`` needs at its peak on top of what is there before.
+
+    On a CPU in a fresh process; on a GPU in this one, whose allocator counts every byte.
 
     Args:
         work: Called once with what ``prepare`` returns. Both are pickled: a function of a module
@@ -204,23 +206,27 @@ def extra_peak_memory(
         concurrent.futures.process.BrokenProcessPool: If the system killed it, as it does when
             the memory does not suffice.
     """
+    if device.startswith("cuda"):
+        return _peak_on_gpu(work, prepare(), device)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         settings = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        return pool.submit(_measure, work, prepare, device, *settings).result()
+        return pool.submit(_measure, work, prepare, *settings).result()
 
 
-def _measure(work: Callable, prepare: Callable, device: str, threads: int, precision: str) -> int:
+def _peak_on_gpu(work: Callable, inputs: Sequence, device: str) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work(*inputs)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _measure(work: Callable, prepare: Callable, threads: int, precision: str) -> int:
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     inputs = prepare()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        work(*inputs)
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
     # What prepare has freed would be reused without a trace. Not every C library has this.
     getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
     try:

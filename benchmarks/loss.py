@@ -1,5 +1,7 @@
 """The softmap loss: dense, dense under torch.compile, and in blocks; forward and backward.
 
+`--kernels` adds sides: what may make the passes on a GPU, by name.
+
 Time, extra peak memory, and the largest deviation of loss and gradients from the dense result in
 float64, relative to the largest entry; at the first size also that of inputs rounded to bf16 or
 TF32, all else exact. The floor is the time of the four matrix products that the loss cannot do
@@ -18,6 +20,7 @@ from torch import Tensor
 import common
 from dense import dense_loss
 from dos_plugin.method import ZipfSinkhorn, softmap_loss
+from dos_plugin.method.blocks import KERNELS, set_kernels
 from dos_plugin.method.logits import product
 
 TEMPS = 0.1, 0.07  # student, teacher
@@ -42,6 +45,15 @@ def our_loss(student: Tensor, teacher: Tensor, prototypes: Tensor) -> Tensor:
     """The library's loss with its defaults."""
     sinkhorn = ZipfSinkhorn()
     return softmap_loss(student, teacher, prototypes, prototypes.detach(), sinkhorn, *TEMPS)
+
+
+def loss_through(kernels: str, *inputs: Tensor) -> Tensor:
+    """The library's loss with the named kernels."""
+    former = set_kernels(kernels)
+    try:
+        return our_loss(*inputs)
+    finally:
+        set_kernels(former)
 
 
 def plain_loss(student: Tensor, teacher: Tensor, prototypes: Tensor) -> Tensor:
@@ -71,8 +83,9 @@ def deviation(values: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
     )
 
 
-def products(linear: Callable, student: Tensor, prototypes: Tensor, rows: int = 512) -> None:
+def products(linear: Callable, student: Tensor, prototypes: Tensor) -> None:
     """Four matrix products of N x K x D, block by block."""
+    rows = 512 if student.device.type == "cpu" else 2**15  # a kernel should outlast its launch
     columns = prototypes.T.contiguous()
     for start in range(0, len(student), rows):
         block = student[start : start + rows]
@@ -105,6 +118,8 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
         if not args.no_compile:
             torch._dynamo.reset()
             sides["compiled"] = torch.compile(plain_loss, dynamic=False)
+    chosen = {name: functools.partial(loss_through, name) for name in args.kernels}
+    sides |= chosen
     inputs = make_inputs(n, k, seed, device, torch.float32)
     student, prototypes = inputs[0].detach(), inputs[2].detach()
     work: dict[str, Callable] = {
@@ -115,14 +130,16 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
     times = common.alternate(work, args.repeats, args.warmup)
     row: dict[str, Any] = {"n": n, "k": k}
     row |= {f"{name}_s": common.median(times[name]) for name in times}
-    for name in ("dense", "ours"):
+    for name in ("dense", "ours", *chosen):
         if name in sides:
             prepare = functools.partial(warmed_up, sides[name], n, k, seed, device)
             row[f"{name}_mb"] = common.extra_peak_memory(step, prepare, device) / 2**20
     if n <= args.reference_up_to and k == args.prototypes:
         exact_inputs = [value.detach().double().requires_grad_() for value in inputs]
         exact = step(plain_loss, *exact_inputs)
-        row["ours_error"] = deviation(step(our_loss, *inputs), exact)
+        ours: dict[str, Callable] = {"ours": our_loss, **chosen}
+        for name, loss in ours.items():
+            row[f"{name}_error"] = deviation(step(loss, *inputs), exact)
         if n == args.sizes[0]:
             for name, bits in (("bf16", 8), ("tf32", 11)):
                 values = step(plain_loss, *(rounded(value, bits) for value in inputs))
@@ -146,6 +163,9 @@ def main() -> None:
     )
     options.add_argument("--dense-up-to", type=int, default=160_000, help="default %(default)s")
     options.add_argument("--reference-up-to", type=int, default=160_000, help="default %(default)s")
+    options.add_argument(
+        "--kernels", nargs="+", choices=KERNELS, default=[], metavar="NAME", help=", ".join(KERNELS)
+    )
     options.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     args = options.parse_args()
 
@@ -164,6 +184,8 @@ def main() -> None:
             label = f"{row['n'] // 1000}k"
             summary[f"time_ratio_{label}"] = row["ours_s"] / row["dense_s"]
             summary[f"memory_ratio_{label}"] = common.ratio(row["ours_mb"], row["dense_mb"])
+            for name in args.kernels:
+                summary[f"time_ratio_{label}_{name}"] = row[f"{name}_s"] / row["dense_s"]
     print()
     common.print_table([*rows, *more])
     print()

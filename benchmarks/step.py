@@ -84,6 +84,11 @@ def backbone(widths: str, patch_size: int, flash: bool, **more: Any) -> dict[str
     )
 
 
+@functools.cache
+def _street(scene: int, columns: int) -> dict[str, np.ndarray]:
+    return generate_scan(scene, Sensor(columns=columns))
+
+
 def make_batch(transforms: list[dict], seed: int, columns: int, scenes: int, device: str) -> dict:
     """A collated batch of synthetic streets, seen through the transforms."""
     from pointcept.datasets.utils import point_collate_fn
@@ -94,8 +99,8 @@ def make_batch(transforms: list[dict], seed: int, columns: int, scenes: int, dev
     np.random.seed(seed)
     samples = []
     for scene in range(scenes):
-        street = generate_scan(scene, Sensor(columns=columns))
-        sample = {key: street[key] for key in FEATURES} | {"index_valid_keys": [*FEATURES]}
+        street = _street(scene, columns)
+        sample = {key: street[key].copy() for key in FEATURES} | {"index_valid_keys": [*FEATURES]}
         samples.append(HOST.Compose(transforms)(sample))
     batch = point_collate_fn(samples)
     return {key: v.to(device) if torch.is_tensor(v) else v for key, v in batch.items()}
