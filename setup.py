@@ -42,6 +42,7 @@ setup(
     package_dir={"dos_plugin.configs": "configs/dos"},
     package_data={
         "dos_plugin.configs": ["*.py", "*/*.py", "*/*/*.yaml"],
+        "dos_plugin.drawing": ["*.html", "*.js"],
         "dos_plugin.reports": ["*.html"],
     },
     install_requires=["torch>=2.4", "numpy>=1.24"],
