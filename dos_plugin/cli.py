@@ -27,6 +27,7 @@ COMMANDS = {
     "features": "features of your scans, as files",
     "export": "the backbone of a checkpoint, for other programs",
     "inspect": "show what is in a checkpoint",
+    "view": "turn scans around in a browser, with their features",
     "boxes": "draw boxes on scans: true ones and those of a detector",
     "report": "write the HTML report of a run",
     "ablate": "train and probe a row of configs, several seeds each",

@@ -216,6 +216,15 @@ class Encoder:
             "encoder.read(file) or encoder.scan(coord, ...) make"
         )
 
+    def voxels(self, scan: Scan) -> Voxels:
+        """What the backbone gets of a scan, as a probe reads it.
+
+        Raises:
+            ValueError: the scan lacks an input of this encoder.
+        """
+        self._check(scan)
+        return self._voxels(scan)[0]
+
     def __repr__(self) -> str:
         columns = ", ".join(self.feat_keys)
         lines = [

@@ -287,7 +287,12 @@ def class_names(run: Run, data_root: str | Path | None = None) -> list[str]:
     """Class names from ``scenes.json`` of synthetic scenes or ``data.names`` of the config."""
     data = run.config.get("data") or {}
     root = Path(data_root or (data.get("train") or {}).get("data_root") or ".")
+    return scene_class_names(root) or [str(name) for name in data.get("names") or ()]
+
+
+def scene_class_names(root: Path) -> list[str]:
+    """Class names from ``scenes.json`` of synthetic scenes, if there is one."""
     file = root / "scenes.json"
-    if file.is_file():
-        return [str(name) for name in json.loads(file.read_text()).get("class_names") or ()]
-    return [str(name) for name in data.get("names") or ()]
+    if not file.is_file():
+        return []
+    return [str(name) for name in json.loads(file.read_text()).get("class_names") or ()]
