@@ -54,6 +54,7 @@ class Drawn:
         usage: use of the prototypes, None where there are none.
         pictures: of the scan.
         charts: files by name.
+        view: page with scans to turn around, beside the report; None where there is none.
     """
 
     names: Sequence[str] = ()
@@ -61,6 +62,7 @@ class Drawn:
     usage: Usage | None = None
     pictures: Sequence[Picture] = ()
     charts: Mapping[str, Path] = field(default_factory=dict)
+    view: Path | None = None
 
 
 def write_page(record: Record, facts: Facts, drawn: Drawn, folder: Path) -> Path:
@@ -200,6 +202,7 @@ def _render(content: dict[str, Any], record: Record, drawn: Drawn, epochs: dict[
         boxes=record.box_pictures,
         legend=_legend(drawn.scan, drawn.names) if drawn.scan and drawn.pictures else [],
         scan=drawn.scan,
+        view=drawn.view,
         inline=_inline,
         validation=log_best(record),
         config_text=config_text(record),

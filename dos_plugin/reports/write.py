@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dos_plugin.drawing.pictures import Picture, draw_components, draw_labels, draw_prototypes
+from dos_plugin.drawing.viewer import write_view
 from dos_plugin.probing.compare import feature_function, probe_run, raw_inputs, sources_of
 from dos_plugin.probing.probe import ProbeSettings
 from dos_plugin.probing.prototypes import Projector, Usage, load_projector, measure_usage
@@ -20,11 +21,15 @@ from dos_plugin.reports.evidence import Facts, evidence_of
 from dos_plugin.reports.figures import draw_charts, scan_palette
 from dos_plugin.reports.page import Drawn, write_page
 from dos_plugin.reports.verdict import judge
+from dos_plugin.reports.view import run_views
 from dos_plugin.runs.record import Record
 from dos_plugin.runs.run import Run
 
 # Scans over which prototype usage and principal components are measured.
 USAGE_SCANS = 8
+
+# Scans to turn around, beside the report.
+VIEWED_SCANS = 2
 
 
 # What is drawn by principal components: title, and what to look for, by source.
@@ -83,6 +88,7 @@ def write_report(
         some = list(scans[:USAGE_SCANS]) or [drawn.scan]
         projector, drawn.usage = _usage(record, record.run, some)
         drawn.pictures = _draw_pictures(record, record.run, drawn, some, projector, folder)
+        drawn.view = _write_view(record, record.run, drawn, some, projector, folder)
     with record.attempt("charts", "all curves", "pip install matplotlib."):
         drawn.charts = draw_charts(record, drawn.usage, folder)
     facts.seconds["report"] = time.perf_counter() - started
@@ -125,6 +131,29 @@ def _usage(
         projector = load_projector(run)
         usage = measure_usage(projector, scans) if projector else None
     return projector, usage
+
+
+def _write_view(
+    record: Record,
+    run: Run,
+    drawn: Drawn,
+    scans: Sequence[Scan],
+    projector: Projector | None,
+    folder: Path,
+) -> Path | None:
+    """The scan of the pictures and others in a page to turn around, with the run's features."""
+    path = folder / "view.html"
+    path.unlink(missing_ok=True)  # of an earlier report
+    if drawn.scan is None or record.checkpoint is None:
+        return None
+    chosen = [drawn.scan, *(scan for scan in scans if scan is not drawn.scan)][:VIEWED_SCANS]
+    with record.attempt(
+        "view.html", "scans to turn around", "Is it the checkpoint of this config?"
+    ):
+        features = feature_function(run, sources_of(run)[0])
+        views = run_views(run, chosen, features, projector, drawn.usage)
+        write_view(path, views, drawn.names, scan_palette(drawn.names), record.folder.name)
+    return path if path.is_file() else None
 
 
 def _draw_pictures(

@@ -17,6 +17,7 @@ from dos_plugin.runs.record import read_record
 from dos_plugin.runs.run import open_run
 from tests.tiny_run import write_run, write_scans
 from tests.unit.test_runs_scalars import log
+from tests.viewer_pages import read_page
 
 SETTINGS = ProbeSettings(seeds=(0, 1), steps=40, knn_bank=200, knn_queries=200)
 
@@ -45,7 +46,15 @@ def test_report_is_one_page_without_network(run, val, tmp_path):
     html = page.read_text()
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
     assert len(sources) >= 10
+    sources.remove("view.html")
     assert all(source.startswith("data:image/png;base64,") for source in sources)
+    header, views = read_page(tmp_path / "view.html")
+    assert [view["name"] for view in header["scans"]] == ["scan-0", "scan-1"]
+    assert [mode["key"] for mode in header["modes"]] == [
+        *("label", "strength", "height", "components", "prototype")
+    ]
+    assert header["modes"][0]["names"] == ["ground", "box", "pole"]
+    assert [len(view["features"]) for view in views] == [len(scan.coord) for scan in val]
     assert "<script" not in html and "http" not in re.sub(r"base64,[^\"]*", "", html)
     for data in re.findall(r"base64,([^\"]+)", html):
         assert base64.b64decode(data).startswith(b"\x89PNG")
