@@ -12,7 +12,7 @@ import numpy as np
 
 from dos_plugin.drawing.viewer import MOST_POINTS, View, write_view
 from dos_plugin.ingest.labels import LabelFiles, map_labels, read_label_map, read_labels
-from dos_plugin.ingest.sources import FORMATS, find_files
+from dos_plugin.ingest.sources import FORMATS, find_files, scene_names
 from dos_plugin.messages import some
 from dos_plugin.models.backbone import BRANCHES
 
@@ -179,7 +179,9 @@ def _of_files(args: argparse.Namespace) -> tuple[str, list[View], list[str]]:
     table = None if args.label_map is None else read_label_map(args.label_map)
     files = find_scans(args.scans, args.count, labels)
     names = list(args.classes or _scene_names(files[0]))
-    title = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+    own = [file.name for file in files]
+    called = own if len(set(own)) == len(own) else scene_names(files)
+    title = called[0] if len(files) == 1 else f"{called[0]} and {len(files) - 1} more"
     run, encoder = (None, None) if args.checkpoint is None else _encoder(args)
     read = read_scan if encoder is None else encoder.read
     # Without an encoder strengths are shown as they are stored.
@@ -190,13 +192,13 @@ def _of_files(args: argparse.Namespace) -> tuple[str, list[View], list[str]]:
     ]
     views = [
         View(
-            file.name,
+            name,
             scan.coord,
             scan.segment,
             None if scan.strength is None else scan.strength[:, 0],
             scan.color,
         )
-        for scan, file in zip(scans, files)
+        for scan, name in zip(scans, called)
     ]
     if run is not None and encoder is not None:
         voxels = [encoder.voxels(scan) for scan in scans]

@@ -32,8 +32,9 @@ from dos_plugin.whole_file import write_whole
 # Points of a scan that the page draws fluently, and that keep it to some megabytes.
 MOST_POINTS = 150_000
 
-# Directions of the feature space that are kept; they hold nearly all of the length of the features.
-KEPT_CHANNELS = 32
+# Directions of the feature space that are kept. Of 416 channels of a trained PTv3 they hold 97 % of
+# the squared length; cosines are then off by 0.008 in the mean, by 0.05 in one case of a thousand.
+KEPT_CHANNELS = 64
 
 # Rows of all scans together from which these directions are computed.
 BASIS_ROWS = 50_000

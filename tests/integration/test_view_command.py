@@ -70,7 +70,7 @@ def test_files_get_the_features_of_a_checkpoint(root, view, tmp_path):
     true = encoder(encoder.read(scene)).similar_to(700)
     rows = unit(scans[0]["features"].astype(np.float64))[scans[0]["inverse"]]
     error = np.abs(rows @ rows[700] - true)
-    assert error.max() < 0.04 and error.mean() < 0.01 and true.std() > 0.1  # 32 of 48 channels
+    assert error.max() < 0.02 and true.std() > 0.1
 
 
 def test_files_alone_show_what_is_in_them_with_labels_beside(view, tmp_path):

@@ -37,7 +37,7 @@ def test_cosines_in_the_page_are_those_of_the_features(tmp_path):
     views = [street(0), street(1)]
     write_view(tmp_path / "v.html", views)
     header, scans = read_page(tmp_path / "v.html")
-    assert (header["features"]["channels"], header["features"]["kept"]) == (40, 32)
+    assert (header["features"]["channels"], header["features"]["kept"]) == (40, 40)
 
     def cosines(parts):
         unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in parts]
@@ -48,6 +48,17 @@ def test_cosines_in_the_page_are_those_of_the_features(tmp_path):
     assert true.std() > 0.02  # else every answer would do
     assert np.abs(found - true).max() < 0.02
     assert np.abs(found - true).mean() < 0.003
+
+
+def test_cosines_are_kept_by_fewer_channels_that_hold_the_length():
+    random = np.random.default_rng(0)
+    features = [random.normal(size=(n, 80)) * 0.9 ** np.arange(80) for n in (200, 90)]
+    small, share = kept_features(features, 20)
+    assert [rows.shape for rows in small] == [(200, 20), (90, 20)]
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in features]
+    kept = [rows / np.linalg.norm(rows.astype(float), axis=1, keepdims=True) for rows in small]
+    error = np.abs(unit[0] @ unit[1].T - kept[0] @ kept[1].T)
+    assert 0.9 < share < 1 and error.mean() < 0.02
 
 
 def test_few_channels_are_kept_whole():
