@@ -27,18 +27,13 @@ if TYPE_CHECKING:
 # Scans in a page, at most: each takes some megabytes of it.
 MOST_SCANS = 12
 
-EXAMPLES = """\
-examples:
-  dos-plugin view drive/000010.pcd
-  dos-plugin view 000000.bin 000050.bin --checkpoint exp/dos/demo/model/model_last.pth
-  dos-plugin view exp/dos/demo --out demo.html
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin view``."""
-    parser.epilog = EXAMPLES
-    parser.formatter_class = _Help
+    parser.epilog = (
+        "Examples: dos-plugin view drive/000010.pcd; dos-plugin view a.bin b.bin --checkpoint "
+        "exp/dos/demo; dos-plugin view exp/dos/demo --out demo.html"
+    )
     add = parser.add_argument
     add(
         "scans",
@@ -77,11 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="larger scans are thinned to N points, after their features were made",
     )
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def main(args: argparse.Namespace) -> int:

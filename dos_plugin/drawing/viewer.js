@@ -66,7 +66,7 @@ function quantile(scan, axis, share) {
 
 /** Cosines of every row of a scan to the picked point. */
 function cosines(scan) {
-  const { features, share: _, kept } = { ...header.features, features: scan.featuresArray };
+  const features = scan.featuresArray, { kept } = header.features;
   const from = scans[state.picked.scan];
   const start = row(from, state.picked.point) * kept;
   const wanted = from.featuresArray.subarray(start, start + kept);
@@ -434,9 +434,8 @@ function listen(pane) {
 
 function pick(scan, point) {
   state.picked = { scan, point };
+  if (header.features) Object.assign(state, { mode: similarity, only: null });
   pickAgain();
-  if (header.features) setMode(similarity);
-  else redraw();
 }
 
 /** Similarities to the picked point, and what there is to say about it. */
