@@ -39,8 +39,8 @@ TAIL = 3000  # characters of the output of what went wrong
 LEAST = 10.0  # seconds without which a step is not begun
 
 # Compiled packages of the real host that a machine without a compiler for them lacks, and what it
-# imports without need.
-STAND_INS = "torch_scatter,torch_cluster,pointops,wandb,open3d,SharedArray"
+# imports at its start and these runs never call.
+STAND_INS = "torch_scatter,torch_cluster,pointops,wandb,open3d,SharedArray,transformers,peft"
 
 # Plain attention keeps a square of the patch for each head, so patches are small.
 PLAIN_ATTENTION = ["--no-flash", "--patch-size", "128"]
