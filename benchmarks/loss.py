@@ -131,7 +131,7 @@ def measure(n: int, k: int, args: Any, dense: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"n": n, "k": k}
     row |= {f"{name}_s": common.median(times[name]) for name in times}
     for name in ("dense", "ours", *chosen):
-        if name in sides:
+        if name in sides and not args.no_memory:
             prepare = functools.partial(warmed_up, sides[name], n, k, seed, device)
             row[f"{name}_mb"] = common.extra_peak_memory(step, prepare, device) / 2**20
     if n <= args.reference_up_to and k == args.prototypes:
@@ -166,6 +166,7 @@ def main() -> None:
     options.add_argument(
         "--kernels", nargs="+", choices=KERNELS, default=[], metavar="NAME", help=", ".join(KERNELS)
     )
+    options.add_argument("--no-memory", action="store_true", help="measure times alone")
     options.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     args = options.parse_args()
 
@@ -183,7 +184,8 @@ def main() -> None:
         if "dense_s" in row:
             label = f"{row['n'] // 1000}k"
             summary[f"time_ratio_{label}"] = row["ours_s"] / row["dense_s"]
-            summary[f"memory_ratio_{label}"] = common.ratio(row["ours_mb"], row["dense_mb"])
+            if not args.no_memory:
+                summary[f"memory_ratio_{label}"] = common.ratio(row["ours_mb"], row["dense_mb"])
             for name in args.kernels:
                 summary[f"time_ratio_{label}_{name}"] = row[f"{name}_s"] / row["dense_s"]
     print()

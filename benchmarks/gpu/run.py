@@ -88,9 +88,10 @@ def steps() -> list[Step]:
     whole_step = ["benchmarks/step.py", *PLAIN_ATTENTION]
     views = ["--columns", "1080", "--repeats", "3"]  # about the points of a nuScenes scan
     small = ["--widths", "small", "--columns", "200", "--max-size", "500", "--repeats", "1"]
+    small += ["--no-memory"]
     beside = ("spconv", "host")
     sizes = ["--sizes", "40000", "160000", "640000", "--dense-up-to", "640000", "--kernels"]
-    tiny = ["--sizes", "300", "--prototypes", "32", "--no-compile", "--repeats", "1", "--kernels"]
+    tiny = ["--sizes", "300", "--prototypes", "32", "--no-compile", "--no-memory", "--repeats", "1"]
     return [
         check("imports", 60),
         check("method", 110, "method", "kernels", "waits"),
@@ -101,7 +102,7 @@ def steps() -> list[Step]:
         host("probe", 60),
         host("test", 45),
         host("real", 60, "real"),
-        Step("loss", [*loss, *sizes, *kernels], [*loss, *tiny, "plain"], 130),
+        Step("loss", [*loss, *sizes, *kernels], [*loss, *tiny, "--kernels", "plain"], 130),
         Step("step", [*whole_step, *views, "--scenes", "12"], [*whole_step, *small], 90, beside),
         Step(
             "step of 4 scenes",
@@ -146,7 +147,8 @@ class Run:
         self.end = time.monotonic() + seconds
         self.lock = threading.Lock()
         self.result: dict[str, Any] = {"dry": dry, "steps": {}}
-        self.work = Path(tempfile.mkdtemp(prefix="dos-gpu-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="dos-gpu-")  # goes with this object
+        self.work = Path(self._folder.name)
 
     def missing(self, step: Step) -> str | None:
         """Why the step cannot run, None if it can."""

@@ -78,8 +78,6 @@ class Kernels:
         grad_student = torch.empty_like(student, dtype=torch.float32)
         grad_prototypes = torch.zeros_like(student_prototypes, dtype=torch.float32)
         inputs = student.detach().to(self.dtype)
-        # The gradient's product takes prototypes of length one: over the temperature they could
-        # leave the range that half precision holds well.
         weight = student_prototypes.detach().to(self.dtype)
         scale = GRADIENT_SCALE if self.dtype == torch.float16 else 1.0
         pairs = zip(
@@ -104,11 +102,11 @@ class Kernels:
 
     def _blocks(self, feat: Tensor, prototypes: Tensor, temp: float):
         """(rows, K) float32 logits of one block of points after the other."""
-        feat, weight = operands(feat, prototypes, 1.0)
+        feat, weight = operands(feat, prototypes, temp)
         weight = weight.to(self.dtype).T
         rows = max(1, BLOCK_ELEMENTS // max(1, len(prototypes)))
         for start in range(0, len(feat), rows):
-            yield product(feat[start : start + rows].to(self.dtype), weight).mul_(1 / temp)
+            yield product(feat[start : start + rows].to(self.dtype), weight)
 
 
 def product(x: Tensor, y: Tensor) -> Tensor:
