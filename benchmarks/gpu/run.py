@@ -205,7 +205,9 @@ class Run:
             "DOS_GPU_SECONDS": str(int(limit)),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
-        if not self.dry:
+        if self.dry:  # threads of two groups would wait for each other
+            variables["OMP_NUM_THREADS"] = "1"
+        else:
             variables["DOS_STAND_INS"] = STAND_INS
         with tempfile.TemporaryFile() as file:
             process = subprocess.Popen(
