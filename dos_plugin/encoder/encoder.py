@@ -57,8 +57,7 @@ def load(
             checkpoint yet.
         ValueError: it holds no backbone known here, does not fit its config, or an argument is out
             of range.
-        ModuleNotFoundError: the backbone's library, or for a repository or folder of the Hub the
-            extra ``hub``, is not installed.
+        ModuleNotFoundError: a library is not installed, such as spconv.
     """
     import dos_plugin.register  # noqa: F401
 
@@ -155,8 +154,9 @@ class Encoder:
             format: of the file; None: by its suffix.
             strength_field: column of strengths; None looks for one.
             strength_scale: strengths are divided by it. None divides those of nuScenes by 255, as
-                its data set does; of other files none if all are at most 1, and by 255 with a
-                warning if all are at most that; those of a folder stay.
+                its data set does; of other files by 1 or 255, whichever brings all but 0.1 % to at
+                most 1, and these count as 1, with a warning if any is above 1; those of a folder
+                stay.
 
         Raises:
             OSError: there is no such file, or it cannot be read.
@@ -248,7 +248,7 @@ class Encoder:
                 given = ", ".join(name for name in INPUTS if getattr(scan, name) is not None)
                 raise ValueError(
                     f"{scan.name}: has no {key}, an input of this encoder "
-                    f"({', '.join(self.inputs)}); it has {given}"
+                    f"({', '.join(self.inputs)}); it has {given}. Give {key} {wanted}"
                 )
             low, high = float(values.min()), float(values.max())
             if wanted.low - ROUNDING <= low and high <= wanted.high + ROUNDING:

@@ -50,7 +50,7 @@ class Features:
         """
         like = self if like is None else like
         self._check_channels(like, "like")
-        basis, reference = component_basis(like.per_voxel.numpy()), None
+        basis = component_basis(like.per_voxel.numpy())
         reference = basis.values(like.per_voxel.numpy())
         own = reference if like is self else basis.values(self.per_voxel.numpy())
         return value_colours(own, reference)[self.voxel.numpy()]

@@ -21,6 +21,8 @@ NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
 SEGMENTS = ("segment", "segment20")
 # The format whose strengths have a known range: nuScenes, as its data set of the host reads it.
 STRENGTH_OF_NUSCENES = 255.0
+# Share of strengths that may be beyond the divisor.
+STRAY = 0.001
 
 
 class Input(NamedTuple):
@@ -165,8 +167,8 @@ def read_scan(
         format: of the file; None: by its suffix.
         strength_field: column of strengths, ``none`` for no strength; None looks for one.
         strength_scale: strengths are divided by it. None divides those of nuScenes by 255, as its
-            data set does; of other files none if all are at most 1, and by 255 with a warning if
-            all are at most that; those of a folder stay.
+            data set does; of other files by 1 or 255, whichever brings all but 0.1 % to at most 1,
+            and these count as 1, with a warning if any is above 1; those of a folder stay.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -187,13 +189,14 @@ def read_scan(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     row = rows if found.label is None else np.asarray(found.label)
-    scale = strength_scale
-    if scale is None and found.strength is not None:
-        scale = _guess_scale(float(found.strength.max()), kind, path)
+    strength, scale = found.strength, strength_scale
+    if scale is None and strength is not None:
+        scale = _guess_scale(strength, kind, path)
+        strength = np.minimum(strength, np.float32(scale))
     normal = _normals(fields)
     return from_arrays(
         found.coord,
-        found.strength,
+        strength,
         found.color,
         None if normal is None else normal[row],
         name=str(path),
@@ -223,22 +226,25 @@ def _read_folder(folder: Path, strength_scale: float | None) -> Scan:
     return from_arrays(**named, segment=label, name=str(folder), strength_scale=strength_scale)
 
 
-def _guess_scale(largest: float, kind: str, path: Path) -> float:
+def _guess_scale(strength: np.ndarray, kind: str, path: Path) -> float:
+    """Divisor of a file's strengths; single huge ones, as some sensors have, decide nothing."""
     if kind == "nuscenes":
         return STRENGTH_OF_NUSCENES
-    if largest <= 1:
-        return 1.0
-    if largest <= 255:
-        warn_counted(
-            "strengths divided",
-            f"{path}: strengths up to {largest:g} are divided by 255; strength_scale=1 leaves "
-            "them as they are",
+    largest = float(np.quantile(strength, 1 - STRAY, method="lower"))
+    scale = 1.0 if largest <= 1 else 255.0
+    if largest > scale:
+        raise ValueError(
+            f"{path}: strengths up to {largest:g}, expected at most 1 or 255; give strength_scale, "
+            "the strength of the strongest return, such as 65535"
         )
-        return 255.0
-    raise ValueError(
-        f"{path}: strengths up to {largest:g}, expected at most 1 or 255; give strength_scale, the "
-        "strength of the strongest return, such as 65535"
-    )
+    if (high := float(strength.max())) > 1:
+        above = np.count_nonzero(strength > scale)
+        warn_counted(
+            "strengths",
+            f"{path}: strengths up to {high:g} are divided by {scale:g}, {above:,} above that count"
+            " as 1; give strength_scale if they mean something else",
+        )
+    return scale
 
 
 def _array(key: str, values: Any, name: str) -> np.ndarray:

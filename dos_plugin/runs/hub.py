@@ -82,9 +82,9 @@ def find(source: str | Path, revision: str | None = None) -> Path:
         revision: branch, tag or commit of the repository.
 
     Raises:
-        FileNotFoundError: there is no such repository, or it cannot be reached.
+        FileNotFoundError: there is no such repository, or it cannot be reached, for lack of
+            huggingface_hub, say.
         ValueError: it holds no backbone of ``dos-plugin export --to hub``.
-        ModuleNotFoundError: huggingface_hub is not installed.
     """
     path = Path(source)
     named = isinstance(source, str) and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source)
@@ -93,10 +93,9 @@ def find(source: str | Path, revision: str | None = None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{source}: there is no such path here, and to look for a repository of that name on "
-            "the Hugging Face Hub needs huggingface_hub: pip install 'dos-plugin[hub]'",
-            name=error.name,
+        raise FileNotFoundError(
+            f"{source}: no such path here; if it is a repository of the Hugging Face Hub, "
+            "pip install 'dos-plugin[hub]'"
         ) from error
     try:
         found = Path(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import dos_plugin
-from dos_plugin.commands.export import export, write
+from dos_plugin.commands.export import export, write, write_hub
 from dos_plugin.probing.scans import ScanSource, extract
 from dos_plugin.runs.run import load_backbone, open_run
 from tests.exported_runs import BACKBONES, make_run
@@ -68,6 +68,79 @@ def test_a_scan_gives_the_same_each_time_and_in_any_company(run, scene):
     assert torch.equal(again.per_voxel, first) and not torch.equal(first[:1], small.per_voxel)
     assert small.per_point.shape == (1, encoder.channels)
     assert encoder([]) == []
+
+
+def test_inputs_of_rooms(tmp_path):
+    """Colour and normals, shifts and scalings of the config; the voxels' points are not shifted."""
+    write_scans(tmp_path / "data", "train", 1)
+    scene = tmp_path / "data/train/scan-0"
+    rng = np.random.default_rng(0)
+    coord = np.load(scene / "coord.npy") + np.float32([3, 0, 1])
+    np.save(scene / "coord.npy", coord)
+    normal = rng.normal(size=coord.shape).astype(np.float32)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    color = rng.integers(0, 256, coord.shape).astype(np.uint8)
+    np.save(scene / "normal.npy", normal)
+    np.save(scene / "color.npy", color)
+    make_run(tmp_path, dict(BACKBONES["m2"], in_channels=9))
+    text = (tmp_path / "config.py").read_text()
+    for view in ("view1", "view2"):
+        text = text.replace(f"'{view}_strength'", f"'{view}_coord', '{view}_color'")
+        text = text.replace(f"'{view}_height'", f"'{view}_normal'")
+    shift = "dict(type='CenterShift', apply_z=True), dict(type='NormalizeColor'), "
+    assert "dict(type='Height')" in text
+    text = text.replace("view_transform=[", f"view_transform=[{shift}")
+    (tmp_path / "config.py").write_text(text)
+
+    encoder = dos_plugin.load(tmp_path)
+    assert encoder.feat_keys == ("coord", "color", "normal")
+    assert list(encoder.inputs) == ["coord", "color", "normal"]
+    found = encoder(encoder.scan(coord, color=color, normal=normal))
+    voxels = ScanSource(open_run(tmp_path))[0]
+    expected = extract(load_backbone(open_run(tmp_path)), voxels)
+    assert torch.equal(found.per_voxel, expected)
+    moved = voxels.coord - found.voxel_coord
+    assert moved[0, 0] < -2
+    torch.testing.assert_close(moved, moved[:1].expand_as(moved), rtol=0, atol=1e-5)
+    assert set(map(tuple, found.voxel_coord.tolist())) <= set(map(tuple, coord.tolist()))
+    with pytest.raises(
+        ValueError, match=r"room: has no normal, .*it has coord, color. Give normal"
+    ):
+        encoder.scan(coord, color=color, name="room")
+    with pytest.raises(ValueError, match=r"normal of scan: -4.99\S* to 4.99\S*, expected -1 to 1"):
+        encoder.scan(coord, color=color, normal=5 * normal)
+
+
+def test_strengths_beyond_those_of_pretraining(run, scene):
+    encoder = dos_plugin.load(run.folder)
+    coord, strength = np.load(f"{scene}/coord.npy"), np.load(f"{scene}/strength.npy")
+    loud = 255 * strength / strength.max()
+    with pytest.raises(ValueError, match=r"strength of scan: \S+ to 255, expected 0 to 1 .*=255"):
+        encoder.scan(coord, loud)
+    with pytest.raises(ValueError, match=r"strength of scan: -0.1 to \S+, expected 0 to 1"):
+        encoder.scan(coord, np.where(loud == 255, -0.1, 0.5), strength_scale=1)
+    scaled = encoder(encoder.scan(coord, loud, strength_scale=255)).per_voxel
+    same = encoder(encoder.scan(coord, loud / np.float32(255))).per_voxel
+    assert torch.equal(scaled, same)
+    assert not torch.equal(encoder(encoder.scan(coord, loud, strength_scale=1)).per_voxel, same)
+
+
+def test_a_folder_for_the_hub_gives_the_features_of_the_run(run, scene, tmp_path):
+    pytest.importorskip("huggingface_hub", reason="needs the extra 'hub'")
+    write_hub(run, export(run, "hub"), tmp_path)
+    encoder, other = dos_plugin.load(run.folder), dos_plugin.load(tmp_path)
+    assert torch.equal(other(other.read(scene)).per_voxel, encoder(encoder.read(scene)).per_voxel)
+
+
+def test_what_is_no_scan_is_refused(run, scene):
+    encoder = dos_plugin.load(run.folder)
+    for wrong in (scene, np.zeros((5, 3)), [np.zeros((5, 3))]):
+        with pytest.raises(TypeError, match="expected a scan or a list of scans"):
+            encoder(wrong)
+    with pytest.raises(ValueError, match="max_voxels: 1, expected 2 or more"):
+        dos_plugin.load(run.folder, max_voxels=1)
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        dos_plugin.load(run.folder / "none")
 
 
 @pytest.mark.parametrize("kind", ["m1", "m2-decoder", "spunet"])

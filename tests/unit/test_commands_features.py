@@ -91,7 +91,7 @@ def test_bad_scans_are_listed_and_the_others_written(root, tmp_path, capsys):
         "none.pcd",
     ]
     (plain,) = [line for line in lines if "plain.npy" in line]
-    assert "has no strength, an input of this encoder (coord, strength); it has coord" in plain
+    assert "has no strength, an input of this encoder (coord, strength); it has coord." in plain
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["000000.npz"]
 
 

@@ -100,7 +100,7 @@ def test_strengths_of_files(tmp_path, caplog):
     assert scan.strength_scale == 1 and not caplog.records
     scan = read_scan(write_bin(tmp_path / "b.bin", 200 * STRENGTH))
     np.testing.assert_allclose(scan.strength[:, 0], STRENGTH * 200 / 255, rtol=1e-6)
-    assert "b.bin: strengths up to" in caplog.text and "divided by 255" in caplog.text
+    assert "b.bin: strengths up to" in caplog.text and "divided by 255, 0 above" in caplog.text
     loud = write_bin(tmp_path / "c.bin", 3000 * STRENGTH)
     with pytest.raises(ValueError, match=r"c.bin: strengths up to 2\d+.*give strength_scale"):
         read_scan(loud)
@@ -111,6 +111,17 @@ def test_strengths_of_files(tmp_path, caplog):
     np.testing.assert_allclose(
         read_scan(tmp_path / "d.pcd.bin").strength[:, 0], STRENGTH / 255, rtol=1e-6
     )
+
+
+def test_single_huge_strengths_decide_nothing(tmp_path, caplog):
+    coord, strength = RNG.uniform(-20, 20, (5000, 3)), 200 * RNG.uniform(0, 1, 5000)
+    strength[17] = 1.2e6
+    scan = read_scan(write_bin(tmp_path / "a.bin", strength, coord))
+    assert scan.strength_scale == 255 and "divided by 255, 1 above that count as 1" in caplog.text
+    expected = np.where(np.arange(5000) == 17, 1, strength / 255)
+    np.testing.assert_allclose(scan.strength[:, 0], expected, rtol=1e-6)
+    weak = read_scan(write_bin(tmp_path / "b.bin", strength / 200, coord))
+    assert weak.strength_scale == 1 and weak.strength.max() == 1
 
 
 def test_a_scene_folder_of_the_host(tmp_path):

@@ -32,6 +32,8 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
     write_scans(root / "data", "train", 1)
     run = open_run(write_run(root / "run", root / "data"))
+    content = torch.load(run.checkpoint)
+    torch.save(content | dict(scheduler=dict(last_epoch=1234)), run.checkpoint)
     entry = dict(miou=12.34, accuracy=56.78)
     probe = {"student": dict(entry, knn=dict(miou=9.87)), "random": dict(entry, miou=4.56)}
     val = dict(place=str(root / "data/val"), scans=7)
@@ -59,7 +61,9 @@ def test_a_folder_gives_the_features_of_the_run(kind, root, tmp_path):
 def test_training_and_inputs_survive(root):
     run, hub = dos_plugin.load(root / "run"), dos_plugin.load(root / "hub")
     assert hub.training == run.training
-    assert str(hub.training) == "DefaultDataset of data, split train, 1 epochs (DOS pretraining)"
+    assert str(hub.training) == (
+        "DefaultDataset of data, split train, 1,234 steps, 1 epochs (DOS pretraining)"
+    )
     assert (hub.inputs, hub.feat_keys, hub.grid_size) == (run.inputs, run.feat_keys, run.grid_size)
 
 
@@ -72,6 +76,7 @@ def test_the_card_says_what_the_run_knows(root):
         "The backbone sees strength, height of voxels of 0.5 m; a feature has 48 numbers.",
         "| what | DOS pretraining, weights of the student |",
         "| data | DefaultDataset of data, split train |",
+        "| steps | 1,234 |",
         "| these (student) | 12.3 | 56.8 | 9.9 |",
         "| random weights | 4.6 | 56.8 | - |",
         "Percent. 7 scans of data/val.",
@@ -141,6 +146,12 @@ def test_paths_are_not_looked_for_on_the_hub(monkeypatch, tmp_path):
         assert str(find(path)) == os.path.normpath(path)
 
 
+def test_without_the_library_a_wrong_path_is_a_wrong_path(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match=r"exp/none: no such path here; if it is a repo"):
+        dos_plugin.load("exp/none")
+
+
 class Hub(BaseHTTPRequestHandler):
     """As much of the Hub as a download asks for."""
 
@@ -197,7 +208,7 @@ except FileNotFoundError as error:
             HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
         )
         command = [sys.executable, "-c", code, root / "data/train/scan-0", tmp_path / "a.pt"]
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=300)
     finally:
         server.shutdown()
     assert done.returncode == 0, done.stderr[-2000:]
