@@ -63,6 +63,37 @@ def test_ignored_and_outside():
         make_targets(boxes, labels + 3, torch.zeros(5).long(), 1, 3, PLANE)
 
 
+def test_what_lies_under_ignored_boxes_is_no_background():
+    boxes, labels = draw(12)
+    boxes[0, :2] = torch.tensor([-21.0, 30.0])  # far away
+    boxes[1, 0] = 20.5  # reaches into the map
+    labels[:5] = -1
+    batch = torch.arange(12) % 2
+    target = make_targets(boxes, labels, batch, 2, 3, PLANE)
+    middle = torch.tensor(
+        [[-19.6 + 0.8 * i, -15.6 + 0.8 * j] for j in range(40) for i in range(50)]
+    )
+    wanted = torch.zeros(2, 40 * 50, dtype=torch.bool)
+    for box, scan in zip(boxes[:5], batch[:5]):
+        turn = torch.tensor([[box[6].cos(), -box[6].sin()], [box[6].sin(), box[6].cos()]])
+        local = ((middle - box[:2]) @ turn).abs()
+        wanted[scan] |= (local <= box[3:5] / 2 + 0.4).all(1)
+    assert torch.equal(target.ignored, wanted.view(2, 40, 50)) and wanted.sum() > 20
+    assert wanted.view(2, 40, 50)[:, :, -1].any()
+
+    logits = torch.full((2, 3, 40, 50), -9.0)
+    quiet = gaussian_focal_loss(logits, target.heat, target.ignored)
+    logits[target.ignored[:, None].expand_as(logits) & (target.heat < 1)] = 9.0
+    torch.testing.assert_close(gaussian_focal_loss(logits, target.heat, target.ignored), quiet)
+    assert gaussian_focal_loss(logits, target.heat) > 10 * quiet
+    centre = target.heat.eq(1)
+    everywhere = torch.ones_like(target.ignored)
+    logits = torch.zeros(2, 3, 40, 50)
+    expected = torch.log(torch.tensor(2.0)) / 4  # of centres alone
+    assert centre.sum() == 7
+    torch.testing.assert_close(gaussian_focal_loss(logits, target.heat, everywhere), expected)
+
+
 def test_focal_loss():
     boxes, labels = draw()
     heat = make_targets(boxes, labels, torch.zeros(40).long(), 1, 3, PLANE).heat

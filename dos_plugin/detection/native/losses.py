@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def gaussian_focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
+def gaussian_focal_loss(logits: Tensor, heat: Tensor, ignored: Tensor | None = None) -> Tensor:
     """Penalty-reduced focal loss of heat maps, over the number of centres.
 
     CenterNet (arXiv 1904.07850), equation 1, with alpha 2 and beta 4; from logits, so that no
@@ -18,12 +18,15 @@ def gaussian_focal_loss(logits: Tensor, heat: Tensor) -> Tensor:
     Args:
         logits: (B, C, H, W).
         heat: (B, C, H, W), 1 at centres and below elsewhere.
+        ignored: (B, H, W) bool, cells where nothing that is found is wrong; centres count there.
     """
     logits, heat = logits.float(), heat.float()
     found, missed = F.logsigmoid(logits), F.logsigmoid(-logits)
     centre = heat.eq(1)
     positive = found * missed.exp() ** 2
     negative = missed * found.exp() ** 2 * (1 - heat) ** 4
+    if ignored is not None:
+        negative = negative.masked_fill(ignored[:, None], 0.0)
     loss = -torch.where(centre, positive, negative).sum()
     return loss / centre.sum().clamp_min(1)
 

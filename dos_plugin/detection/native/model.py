@@ -113,6 +113,7 @@ class CenterPoint(HOST.PointModel):  # type: ignore[name-defined, misc]
         Args:
             batch: ``coord``, ``grid_coord``, ``feat``, ``offset`` of B scans; ``boxes`` (K, 9),
                 ``box_labels`` (K,) and ``offset_box`` (B,) unless there are none to learn from.
+                A box of label -1 is no target, and what is found in its place costs nothing.
 
         Returns:
             In training ``loss``, ``heat_loss`` and ``code_loss``. In evaluation ``boxes`` (M, 9),
@@ -172,7 +173,7 @@ class CenterPoint(HOST.PointModel):  # type: ignore[name-defined, misc]
         )
         heat, code = [], []
         for task, (logits, codes) in zip(self.tasks, heads):
-            heat.append(gaussian_focal_loss(logits, target.heat[:, task]))
+            heat.append(gaussian_focal_loss(logits, target.heat[:, task], target.ignored))
             own = torch.isin(target.label, target.label.new_tensor(task))
             place = target.batch[own], slice(None), target.row[own], target.col[own]
             code.append(code_loss(codes[place], target.code[own], self.code_weights))

@@ -36,6 +36,7 @@ class Targets(NamedTuple):
     col: Tensor  # (M,) int64: cell along x
     label: Tensor  # (M,) int64
     code: Tensor  # (M, 10), NaN where a velocity is not known
+    ignored: Tensor  # (B, H, W) bool: under boxes of label -1, which are no background
 
 
 @torch.no_grad()
@@ -53,7 +54,7 @@ def make_targets(
 
     Args:
         boxes: (K, 9).
-        labels: (K,) int64, -1 for boxes that are no target.
+        labels: (K,) int64, -1 for boxes that are neither target nor background.
         batch: (K,) int64 scan of each.
         batch_size: B.
         num_classes: C.
@@ -74,6 +75,7 @@ def make_targets(
     place = (boxes[:, :2] - boxes.new_tensor(plane.low)) / plane.cell
     cell = place.floor()
     limits = boxes.new_tensor([width, height])
+    ignored = _footprints(boxes[labels < 0], batch[labels < 0], batch_size, plane)
     kept = (labels >= 0) & ((cell >= 0) & (cell < limits)).all(1)
     boxes, labels, batch, place, cell = (x[kept] for x in (boxes, labels, batch, place, cell))
     col, row = cell.long().unbind(1)
@@ -94,7 +96,7 @@ def make_targets(
         length, breadth = boxes[:, LENGTH] / plane.cell, boxes[:, WIDTH] / plane.cell
         radius = gaussian_radius(length, breadth, min_overlap).long().clamp_min(min_radius)
         _draw(heat, batch, labels, row, col, radius)
-    return Targets(heat, batch, row, col, labels, code)
+    return Targets(heat, batch, row, col, labels, code, ignored)
 
 
 def gaussian_radius(length: Tensor, width: Tensor, min_overlap: float) -> Tensor:
@@ -128,6 +130,30 @@ def _draw(
     drawn = (dx.abs() <= r) & (dy.abs() <= r) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
     place = (((batch * classes + label).view(-1, 1, 1) * height + y) * width + x)[drawn]
     heat.view(-1).scatter_reduce_(0, place, hill[drawn].to(heat.dtype), "amax")
+
+
+def _footprints(boxes: Tensor, batch: Tensor, batch_size: int, plane: Plane) -> Tensor:
+    """Cells (B, H, W) whose middle lies under a box that is half a cell larger on each side."""
+    height, width = plane.shape
+    under = torch.zeros(batch_size, height, width, dtype=torch.bool, device=boxes.device)
+    if not len(boxes):
+        return under
+    half = boxes[:, LENGTH : LENGTH + 2] / 2 / plane.cell + 0.5  # cells
+    reach = int(half.norm(dim=1).max().clamp(max=max(plane.shape))) + 1
+    place = (boxes[:, :2] - boxes.new_tensor(plane.low)) / plane.cell
+    steps = torch.arange(-reach, reach + 1, device=boxes.device)
+    col, row = (p.floor().long()[:, None] + steps for p in place.unbind(1))  # (K, D)
+    x, y = ((cells + 0.5 - p[:, None]) for cells, p in zip((col, row), place.unbind(1)))
+    x, y = x[:, None, :], y[:, :, None]
+    c, s = (f(boxes[:, YAW]).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+    inside = ((c * x + s * y).abs() <= half[:, 0].view(-1, 1, 1)) & (
+        (c * y - s * x).abs() <= half[:, 1].view(-1, 1, 1)
+    )
+    row, col = row[:, :, None], col[:, None, :]
+    inside &= (row >= 0) & (row < height) & (col >= 0) & (col < width)
+    box, i, j = inside.nonzero(as_tuple=True)
+    under[batch[box], row[box, i, 0], col[box, 0, j]] = True
+    return under
 
 
 def decode_code(code: Tensor, row: Tensor, col: Tensor, plane: Plane) -> Tensor:
