@@ -88,7 +88,9 @@ class BEVEncoder(nn.Module):
             feat: (N, in_channels) features of voxels, in the order of the pretraining.
             cells: (N, 3) int64 their place in the grid: x, y, z.
             batch: (N,) int64 their scan, sorted.
-            batch_size: B; a scan without voxels is 0 everywhere.
+            batch_size: B; a scan without voxels is 0 everywhere. Where no scan has any, the map
+                hangs on all parameters still, whose gradients are 0: several processes wait for
+                those of each.
 
         Returns:
             (B, C * D, H, W) float32, H along y and W along x; channel c of height bin d is
@@ -106,7 +108,8 @@ class BEVEncoder(nn.Module):
             raise ValueError("batch: expected rows sorted by scan")
         x, y, z = (voxels // self.grid.stride for voxels in self.grid.shape)
         if len(feat) == 0:
-            return torch.zeros(batch_size, self.out_channels, y, x, device=feat.device)
+            nothing = sum(p.sum() * 0 for p in self.parameters() if p.requires_grad)
+            return torch.zeros(batch_size, self.out_channels, y, x, device=feat.device) + nothing
         # backbones take no scan without points: present ones are numbered anew
         counts = torch.bincount(batch, minlength=batch_size)
         present = counts.nonzero().flatten()

@@ -233,9 +233,12 @@ def test_empty_scenes_and_scenes_without_boxes(root):
     hollow = {k: v[:0] if k in ("coord", "grid_coord", "feat") else v for k, v in data[2].items()}
     hollow["offset"] = torch.tensor([0])
     for samples in ([full, hollow, bare], [hollow, full], [bare, bare], [hollow]):
+        net.zero_grad()
         loss = net.train()(collate(samples))["loss"]
         loss.backward()
         assert torch.isfinite(loss)
+        for name, parameter in net.named_parameters():  # or another process waits for it
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         with torch.no_grad():
             found = net.eval()(collate(samples))
         assert torch.isfinite(found["boxes"]).all()
