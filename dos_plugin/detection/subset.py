@@ -13,7 +13,9 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
+
+Infos = TypeVar("Infos", dict[str, Any], list[dict[str, Any]])
 
 
 def in_share(token: str, percent: float) -> bool:
@@ -32,31 +34,26 @@ def in_share(token: str, percent: float) -> bool:
     return int(digits, 16) / 16**8 < percent / 100
 
 
-def share_of_infos(infos: Mapping[str, Any], percent: float, file: Any = "infos") -> dict[str, Any]:
-    """The infos of MMDetection3D with the scans of a share.
+def share_of_infos(infos: Infos, percent: float, file: Any = "infos") -> Infos:
+    """The infos of MMDetection3D or OpenPCDet with the scans of a share.
 
     Raises:
-        ValueError: if they are not in its format of version 1.1 or later, or no scan is left.
+        ValueError: if they are those of neither, or no scan is left.
     """
-    scans = infos.get("data_list") if isinstance(infos, Mapping) else None
-    if not scans or not all("sample_idx" in scan for scan in scans):
-        raise ValueError(
-            f"{file}: expected infos of MMDetection3D from 1.1 on, a dictionary with 'metainfo' "
-            "and a 'data_list' of scans with 'sample_idx'"
-        )
-    kept = [scan for scan in scans if in_share(_token(scan), percent)]
+    scans = _scans(infos, file)
+    kept = [scan.info for scan in scans if in_share(scan.token, percent)]
     if not kept:
         raise ValueError(f"{file}: none of {len(scans)} scans lies in a share of {percent} %")
-    return {**infos, "data_list": kept}
+    return {**infos, "data_list": kept} if isinstance(infos, Mapping) else kept
 
 
 def share_of_objects(
-    objects: Mapping[str, list], infos: Mapping[str, Any], percent: float, file: Any = "objects"
+    objects: Mapping[str, list], infos: Infos, percent: float, file: Any = "objects"
 ) -> dict[str, list]:
     """The table of objects to paste (``dbinfos``), with those cut from scans of a share.
 
     Args:
-        objects: rows by class; ``image_idx`` is the ``sample_idx`` of the scan.
+        objects: rows by class; ``image_idx`` names the scan.
         infos: infos of all scans that objects were cut from, not of the share alone.
         percent: share in percent.
         file: name of the table for messages.
@@ -64,7 +61,7 @@ def share_of_objects(
     Raises:
         ValueError: if an object is of a scan that the infos do not hold.
     """
-    tokens = {str(scan["sample_idx"]): _token(scan) for scan in infos["data_list"]}
+    tokens = {scan.image_idx: scan.token for scan in _scans(infos, "infos")}
     rows = [row for group in objects.values() for row in group]
     strange = sorted({str(row["image_idx"]) for row in rows} - tokens.keys())
     if strange:
@@ -78,19 +75,45 @@ def share_of_objects(
     }
 
 
-def _token(scan: Mapping[str, Any]) -> str:
-    return str(scan.get("token") or scan["sample_idx"])
+class _Scan(NamedTuple):
+    token: str
+    image_idx: str  # by which objects name it
+    info: Mapping[str, Any]
+
+
+def _scans(infos: Infos, file: Any) -> list[_Scan]:
+    """Scans of MMDetection3D's dictionary, or of OpenPCDet's list: of nuScenes, whose objects name
+    them by their place in it, or of KITTI."""
+    scans = infos.get("data_list") if isinstance(infos, Mapping) else infos
+    if isinstance(infos, Mapping) and scans and all("sample_idx" in scan for scan in scans):
+        return [
+            _Scan(str(s.get("token") or s["sample_idx"]), str(s["sample_idx"]), s) for s in scans
+        ]
+    if isinstance(infos, list) and scans and all("token" in scan for scan in scans):
+        return [_Scan(str(scan["token"]), str(place), scan) for place, scan in enumerate(scans)]
+    if (
+        isinstance(infos, list)
+        and scans
+        and all("lidar_idx" in s.get("point_cloud", ()) for s in scans)
+    ):
+        names = [str(scan["point_cloud"]["lidar_idx"]) for scan in scans]
+        return [_Scan(name, name, scan) for name, scan in zip(names, scans)]
+    raise ValueError(
+        f"{file}: expected infos of MMDetection3D from 1.1 on, a dictionary with 'metainfo' and a "
+        "'data_list' of scans with 'sample_idx', or of OpenPCDet, a list of scans with 'token' "
+        "(nuScenes) or 'lidar_idx' in 'point_cloud' (KITTI)"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m dos_plugin.detection.subset``."""
     parser = argparse.ArgumentParser(
         prog="python -m dos_plugin.detection.subset",
-        description="Write the share of the training infos of MMDetection3D, and of the table of "
-        "objects to paste, beside them as <name>_<percent>pct.pkl.",
+        description="Write the share of the training infos of MMDetection3D or OpenPCDet, and of "
+        "the table of objects to paste, beside them as <name>_<percent>pct.pkl.",
     )
-    parser.add_argument("infos", type=Path, help="nuscenes_infos_train.pkl")
-    parser.add_argument("objects", type=Path, help="nuscenes_dbinfos_train.pkl")
+    parser.add_argument("infos", type=Path, help="such as nuscenes_infos_train.pkl")
+    parser.add_argument("objects", type=Path, help="such as nuscenes_dbinfos_train.pkl")
     parser.add_argument("--percent", type=float, default=20)
     args = parser.parse_args(argv)
     infos, objects = _read(args.infos), _read(args.objects)
@@ -101,16 +124,17 @@ def main(argv: list[str] | None = None) -> int:
         target.write_bytes(pickle.dumps(content))
         print(target)
     count, total = (sum(map(len, table.values())) for table in (fewer, objects))
-    print(
-        f"{len(less['data_list'])} of {len(infos['data_list'])} scans, {count} of {total} objects"
-    )
+    kept, scans = (len(_scans(table, args.infos)) for table in (less, infos))
+    print(f"{kept} of {scans} scans, {count} of {total} objects")
     return 0
 
 
 def _read(path: Path) -> Any:
     """A file of the user's own conversion, which is a pickle."""
     if not path.is_file():
-        raise SystemExit(f"{path}: no such file, expected one of MMDetection3D's create_data.py")
+        raise SystemExit(
+            f"{path}: no such file, expected one that the host's preparation of the data wrote"
+        )
     return pickle.loads(path.read_bytes())
 
 

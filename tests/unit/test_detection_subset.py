@@ -48,6 +48,23 @@ def test_share():
         assert fewer[name] == [row for row in rows if row["image_idx"] in numbers] != []
 
 
+def test_infos_of_openpcdet():
+    """The same scans as for MMDetection3D; objects name a scan by its place, of KITTI by name."""
+    infos, objects = tables()
+    scans = [dict(token=scan["token"], sweeps=[]) for scan in infos["data_list"]]
+    tokens = {scan["token"] for scan in share_of_infos(infos, 20)["data_list"]}
+    assert {scan["token"] for scan in share_of_infos(scans, 20)} == tokens
+    assert share_of_objects(objects, scans, 20) == share_of_objects(objects, infos, 20)
+    frames = [dict(point_cloud=dict(lidar_idx=f"{i:06}"), image={}) for i in range(400)]
+    kept = {frame["point_cloud"]["lidar_idx"] for frame in share_of_infos(frames, 20)}
+    assert kept == {f"{i:06}" for i in range(400) if in_share(f"{i:06}", 20)}
+    rows = [dict(image_idx=f"{i:06}") for i in range(400)]
+    fewer = share_of_objects(dict(Car=rows), frames, 20)["Car"]
+    assert {row["image_idx"] for row in fewer} == kept
+    with pytest.raises(ValueError, match="expected infos of MMDetection3D .* or of OpenPCDet"):
+        share_of_infos([dict(point_cloud=dict(velodyne_path="a.bin"))], 20)
+
+
 def test_command(tmp_path, capsys):
     infos, objects = tables()
     a, b = tmp_path / "nuscenes_infos_train.pkl", tmp_path / "nuscenes_dbinfos_train.pkl"
@@ -58,7 +75,7 @@ def test_command(tmp_path, capsys):
     fewer = pickle.loads((tmp_path / "nuscenes_dbinfos_train_20pct.pkl").read_bytes())
     assert less == share_of_infos(infos, 20) and fewer == share_of_objects(objects, infos, 20)
     assert f"{len(less['data_list'])} of 400 scans" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="no such file, expected one of"):
+    with pytest.raises(SystemExit, match="no such file, expected one that"):
         main([str(tmp_path / "none.pkl"), str(b)])
 
 
@@ -68,7 +85,7 @@ def test_errors():
         with pytest.raises(ValueError, match=f"percent: .* got {percent}"):
             in_share("a", percent)
     with pytest.raises(ValueError, match="old.pkl: expected infos of MMDetection3D from 1.1"):
-        share_of_infos([dict(token="a")], 20, "old.pkl")
+        share_of_infos(dict(infos=[dict(token="a")]), 20, "old.pkl")
     with pytest.raises(ValueError, match="none of 5 scans lies in a share of 1e-06 %"):
         share_of_infos(infos, 1e-6)
     objects["bus"].append(dict(image_idx=77))
