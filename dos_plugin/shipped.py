@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 TASKS = {"pretrain": "pretraining", "semseg": "segmentation", "objdet": "detection"}
+# Configs of other hosts, by folder: installed nowhere, their hosts read them where they are.
+FOREIGN = {"detection": "MMDetection3D", "detection/openpcdet": "OpenPCDet"}
 MODES = {"lin": "linear probe", "dec": "decoder probe", "ft": "fine-tuning", "sc": "from scratch"}
 # Variants at the end of a name: what they say beyond the other columns.
 VARIANTS = {
@@ -19,7 +22,9 @@ VARIANTS = {
     "0p1pct": "0.1 % of labels",
     "1pct": "1 % of labels",
     "10pct": "10 % of labels",
+    "20pct": "20 % of labels",
     "50pct": "50 % of labels",
+    "frozen": "frozen",
 }
 
 
@@ -33,6 +38,7 @@ class ConfigFile:
         dataset: data set, the part of the name behind the number, without variant and mode.
         backbone: registry name of the backbone, "-" if the file does not say.
         summary: first line of its docstring, may be empty.
+        folder: its folder among the configs where another host than Pointcept reads it, else empty.
     """
 
     path: Path
@@ -40,16 +46,22 @@ class ConfigFile:
     dataset: str
     backbone: str
     summary: str
+    folder: str = ""
 
     @property
     def name(self) -> str:
-        """File name without ``.py``."""
-        return self.path.stem
+        """File name without ``.py``; that of another host's with its folder."""
+        return f"{self.folder}/{self.path.name.removesuffix('.py')}".lstrip("/")
 
     @property
-    def row(self) -> tuple[str, str, str, str]:
+    def host(self) -> str:
+        """The codebase that reads it."""
+        return FOREIGN.get(self.folder, "Pointcept")
+
+    @property
+    def row(self) -> tuple[str, str, str, str, str]:
         """What the list shows of it."""
-        return self.name, self.dataset, self.backbone, self.task
+        return self.name, self.dataset, self.backbone, self.host, self.task
 
 
 def configs_dir() -> Path:
@@ -66,17 +78,26 @@ def configs_dir() -> Path:
 
 
 def list_configs() -> list[ConfigFile]:
-    """All shipped configs, by name."""
+    """All shipped configs of Pointcept and the embedded host, by name."""
     return [describe(path) for path in sorted(configs_dir().glob("[!_]*.py"))]
 
 
+def list_foreign_configs() -> list[ConfigFile]:
+    """All shipped configs of other hosts."""
+    return [
+        describe(path, folder)
+        for folder in FOREIGN
+        for path in sorted((configs_dir() / folder).glob("[!_]*.*"))
+    ]
+
+
 def find_configs(words: list[str]) -> list[ConfigFile]:
-    """Shipped configs whose name, data set, backbone or task contain every word, in any case.
+    """Shipped configs whose name, data set, backbone, host or task contain every word, in any case.
 
     Raises:
         ValueError: if there is none; says what there is.
     """
-    configs = list_configs()
+    configs = list_configs() + list_foreign_configs()
     found = [
         config
         for config in configs
@@ -86,6 +107,7 @@ def find_configs(words: list[str]) -> list[ConfigFile]:
         there = {
             "data sets": {config.dataset for config in configs},
             "backbones": {config.backbone for config in configs},
+            "hosts": {config.host for config in configs},
             "tasks": {part for config in configs for part in config.task.split(", ")},
         }
         lists = [f"{kind}: {', '.join(sorted(values))}" for kind, values in there.items()]
@@ -99,25 +121,25 @@ def config_path(name: str) -> Path:
     """Path of a shipped config.
 
     Args:
-        name: file name with or without ``.py``.
+        name: file name with or without ``.py``, behind its folder if the list has one.
 
     Raises:
         ValueError: if there is none of that name; lists similar ones.
     """
-    path = configs_dir() / f"{name.removesuffix('.py')}.py"
+    path = configs_dir() / (name if name.endswith(".yaml") else f"{name.removesuffix('.py')}.py")
     if not path.is_file():
-        known = [config.name for config in list_configs()]
+        known = [config.name for config in find_configs([])]
         near = [other for other in known if name.removesuffix(".py") in other] or known
         raise ValueError(f"config {name!r}: not among the shipped ones, see {', '.join(near)}")
     return path
 
 
-def describe(path: Path) -> ConfigFile:
-    """Read name, docstring and backbone of a config file.
+def describe(path: Path, folder: str = "") -> ConfigFile:
+    """Read name, docstring and backbone of a config file, Python or YAML.
 
     Names follow the host: ``<task>-dos-v<i>m<j>-<number>-<dataset>[-<variant>][-<mode>].py``.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
     task, *parts = path.stem.split("-")
     mode = MODES.get(parts[-1], "") if parts else ""
     dataset = "-".join(parts[3 : -1 if mode else None]) or "-"
@@ -127,9 +149,16 @@ def describe(path: Path) -> ConfigFile:
             dataset = dataset.removesuffix(f"-{variant}")
             notes.append(note)
     label = ", ".join([TASKS.get(task, task), *filter(None, notes)])
-    docstring = (ast.get_docstring(tree) or "").strip()
+    if path.suffix == ".py":
+        tree = ast.parse(text)
+        docstring = (ast.get_docstring(tree) or "").strip()
+        backbone = _backbone(tree, path)
+    else:  # comments on top, and no YAML library for a list
+        docstring = re.sub(r"^# ?", "", text.partition("\n#\n")[0], flags=re.MULTILINE)
+        named = re.search(r"^ +BACKBONE:\n +type: (\S+)", text, re.MULTILINE)
+        backbone = named[1] if named else None
     summary = " ".join(docstring.split("\n\n")[0].split())
-    return ConfigFile(path, label, dataset, _backbone(tree, path) or "-", summary)
+    return ConfigFile(path, label, dataset, backbone or "-", summary, folder)
 
 
 def _backbone(tree: ast.Module, path: Path) -> str | None:
@@ -156,7 +185,9 @@ def _bases(tree: ast.Module) -> list[str]:
 
 
 def install_configs(checkout: str | os.PathLike, copy: bool = False) -> tuple[int, Path]:
-    """Link the configs into ``configs/dos`` of a checkout; nothing there is ever overwritten.
+    """Link the configs into ``configs/dos`` of a Pointcept checkout, but those of other hosts.
+
+    Nothing there is ever overwritten.
 
     A file that is there already with the same content stays, a link that leads nowhere (to an
     environment that is gone) is replaced.
@@ -181,6 +212,7 @@ def install_configs(checkout: str | os.PathLike, copy: bool = False) -> tuple[in
             )
     source, folder = configs_dir(), root / "configs" / "dos"
     files = [*source.glob("[!_]*.py"), *source.glob("*/*.py")]
+    files = [file for file in files if file.parent.name not in FOREIGN]
     pairs = [(file, folder / file.relative_to(source)) for file in sorted(files)]
     folders = sorted({target.parent for _, target in pairs})
     for parent in folders:

@@ -13,12 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="WORD",
-        help="list only configs with every WORD in name, data set, backbone or task: "
+        help="list only configs with every WORD in name, data set, backbone, host or task: "
         "nuscenes linear",
     )
     parser.add_argument("--path", metavar="NAME", help="print the path of one config and stop")
     parser.add_argument(
-        "--install", metavar="DIR", help="link all configs into configs/dos of a host checkout"
+        "--install", metavar="DIR", help="link those of Pointcept into configs/dos of its checkout"
     )
     parser.add_argument("--copy", action="store_true", help="with --install: copy, do not link")
 
@@ -40,9 +40,9 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if args.copy:
         raise ValueError("--copy needs --install DIR")
-    rows = [("config", "dataset", "backbone", "task")]
+    rows = [("config", "dataset", "backbone", "host", "task")]
     rows += [config.row for config in find_configs(args.words)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     print(f"\nin {configs_dir()}; rows of the ablation in its folder ablation")

@@ -24,12 +24,28 @@ def install(checkout, *options):
 def test_columns_of_the_list(capsys):
     assert cli.main(["configs"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line.split(None, 3)[1:] for line in lines if line}
+    rows = {line.split()[0]: line.split(None, 4)[1:] for line in lines if line}
     name = "pretrain-dos-v1m1-"
-    assert rows[name + "0-semantic-kitti"] == ["semantic-kitti", "PT-v3m2", "pretraining"]
-    assert rows[name + "1-waymo-spunet"] == ["waymo", "SpUNet-v1m1", "pretraining"]
-    assert rows[name + "2-nuscenes-pt-v3m1"] == ["nuscenes", "PT-v3m1", "pretraining"]
-    assert rows[name + "3-scannet-1gpu"] == ["scannet", "PT-v3m2", "pretraining, one GPU"]
+    assert rows[name + "0-semantic-kitti"] == [
+        "semantic-kitti",
+        "PT-v3m2",
+        "Pointcept",
+        "pretraining",
+    ]
+    assert rows[name + "1-waymo-spunet"] == ["waymo", "SpUNet-v1m1", "Pointcept", "pretraining"]
+    assert rows[name + "2-nuscenes-pt-v3m1"] == ["nuscenes", "PT-v3m1", "Pointcept", "pretraining"]
+    assert rows[name + "3-scannet-1gpu"] == [
+        "scannet",
+        "PT-v3m2",
+        "Pointcept",
+        "pretraining, one GPU",
+    ]
+    for name, host, text in (
+        ("objdet-dos-v1m1-0b-nuscenes-20pct-ft", "MMDetection3D", "fine-tuning, 20 % of labels"),
+        ("openpcdet/objdet-dos-v1m1-0a-nuscenes-ft.yaml", "OpenPCDet", "fine-tuning"),
+    ):
+        row = rows[f"detection/{name}"]
+        assert row == ["nuscenes", "PT-v3m2", host, f"detection, {text}"]
     assert not any(row.startswith(("runtime", "lidar", "pt-v3m2", "_base_")) for row in rows)
 
 
@@ -42,7 +58,11 @@ def listed(capsys, *words) -> list[str]:
 
 def test_words_choose_rows(capsys):
     everything = listed(capsys)
-    assert everything == [config.name for config in shipped.list_configs()]
+    own = [config.name for config in shipped.list_configs()]
+    assert everything[: len(own)] == own and len(everything) >= len(own) + 10
+    assert {shipped.config_path(name).suffix for name in everything} == {".py", ".yaml"}
+    for host in ("MMDetection3D", "openpcdet"):
+        assert all(name.startswith("detection/") for name in listed(capsys, host))
     assert listed(capsys, "nuscenes") == [name for name in everything if "nuscenes" in name]
     assert listed(capsys, "Waymo", "SPUNET-V", "linear") == ["semseg-dos-v1m1-1a-waymo-spunet-lin"]
     assert listed(capsys, "0.1 %", "scannet") == ["semseg-dos-v1m1-2c-scannet-0p1pct-ft"]
@@ -88,6 +108,7 @@ def test_installed_configs_load_from_the_checkout(checkout, copy, capsys):
     installed = sorted(path.stem for path in folder.glob("*.py"))
     assert installed == [config.name for config in shipped.list_configs()]
     assert {path.is_symlink() for path in folder.rglob("*.py")} == {not copy}
+    assert (folder / "_base_").is_dir() and not (folder / "detection").exists()
     for name in (
         "pretrain-dos-v1m1-3-outdoor-1gpu",
         "pretrain-dos-v1m1-2-nuscenes-pt-v3m1",
