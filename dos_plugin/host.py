@@ -29,12 +29,15 @@ class Host(NamedTuple):
     TRANSFORMS: Any
     HOOKS: Any
     DATASETS: Any
+    TESTERS: Any
     build_model: Any
     build_criteria: Any
     Compose: type
     Config: Any
     DictAction: Any
+    collate_fn: Any
     HookBase: type
+    TesterBase: type
     PointModel: type
     Point: type
 
@@ -57,12 +60,15 @@ _LAYOUT = {
     "TRANSFORMS": "datasets.transform",
     "HOOKS": "engines.hooks.builder",
     "DATASETS": "datasets.builder",
+    "TESTERS": "engines.test",
     "build_model": "models.builder",
     "build_criteria": "models.losses",
     "Compose": "datasets.transform",
     "Config": "utils.config",
     "DictAction": "utils.config",
+    "collate_fn": "datasets",
     "HookBase": "engines.hooks",
+    "TesterBase": "engines.test",
     "PointModel": "models.modules",
     "Point": "models.utils.structure",
 }

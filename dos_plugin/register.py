@@ -12,6 +12,7 @@ from dos_plugin.detection.native.dataset import BoxDataset, NuScenesBoxDataset
 from dos_plugin.detection.native.evaluator import DetectionEvaluator
 from dos_plugin.detection.native.load import DetectionLoader
 from dos_plugin.detection.native.model import CenterPoint
+from dos_plugin.detection.native.tester import DetectionTester
 from dos_plugin.detection.native.transforms import (
     BoxFlip,
     BoxRangeFilter,
@@ -60,6 +61,7 @@ COMPONENTS: dict[str, dict[str, type]] = {
         "DetectionLoader": DetectionLoader,
         "DetectionEvaluator": DetectionEvaluator,
     },
+    "TESTERS": {"DetectionTester": DetectionTester},
 }
 
 

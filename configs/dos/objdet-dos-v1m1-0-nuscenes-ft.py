@@ -103,6 +103,15 @@ collect = dict(
     feat_keys=("coord", "strength"),
 )
 
+scored = dict(
+    type="DOS-NuScenesBoxDataset",
+    split="val",
+    data_root=data_root,
+    min_points=0,  # those of the radar count, too
+    transform=[dict(voxels, shuffle=False), dict(type="ToTensor"), collect],
+    test_mode=False,
+)
+
 data = dict(
     num_classes=10,
     ignore_index=-1,
@@ -125,14 +134,8 @@ data = dict(
         test_mode=False,
         loop=1,
     ),
-    val=dict(
-        type="DOS-NuScenesBoxDataset",
-        split="val",
-        data_root=data_root,
-        min_points=0,  # those of the radar count, too
-        transform=[voxels, dict(type="ToTensor"), collect],
-        test_mode=False,
-    ),
+    val=scored,
+    test=scored,
 )
 
 hooks = [
@@ -143,3 +146,6 @@ hooks = [
     dict(type="DetectionEvaluator", metric="NDS", submission=True),
     dict(type="CheckpointSaver", save_freq=None),
 ]
+
+# tester: tools/test.py of the host
+test = dict(type="DetectionTester", verbose=True, submission=True)

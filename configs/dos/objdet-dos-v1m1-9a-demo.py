@@ -79,6 +79,15 @@ collect = dict(
     feat_keys=("strength", "height"),
 )
 
+scored = dict(
+    type="DOS-BoxDataset",
+    split="val",
+    data_root=data_root,
+    min_points=5,  # nor expected
+    transform=[dict(voxels, shuffle=False), dict(type="Height"), dict(type="ToTensor"), collect],
+    test_mode=False,
+)
+
 data = dict(
     num_classes=5,
     ignore_index=-1,
@@ -101,15 +110,10 @@ data = dict(
         test_mode=False,
         loop=1,
     ),
-    val=dict(
-        type="DOS-BoxDataset",
-        split="val",
-        data_root=data_root,
-        min_points=5,  # nor expected
-        transform=[voxels, dict(type="Height"), dict(type="ToTensor"), collect],
-        test_mode=False,
-    ),
+    val=scored,
+    test=scored,
 )
+ranges = dict(car=30.0, truck=30.0, bicycle=30.0, pedestrian=30.0, cone=30.0)  # metres
 
 hooks = [
     dict(type="DetectionLoader", branch="student"),  # or teacher
@@ -119,7 +123,10 @@ hooks = [
     dict(
         type="DetectionEvaluator",
         metric="mAP",
-        ranges=dict(car=30.0, truck=30.0, bicycle=30.0, pedestrian=30.0, cone=30.0),  # metres
+        ranges=ranges,
     ),
     dict(type="CheckpointSaver", save_freq=None),
 ]
+
+# tester: tools/test.py of the host
+test = dict(type="DetectionTester", verbose=True, ranges=ranges)

@@ -36,11 +36,13 @@ from .registry import (
     MODULES,
     OPTIMIZERS,
     SCHEDULERS,
+    TESTERS,
     TRAINERS,
     TRANSFORMS,
     build_dataset,
     build_model,
 )
+from .tester import TesterBase
 from .trainer import Trainer
 from .transforms import Compose
 
@@ -52,6 +54,7 @@ __all__ = [
     "MODULES",
     "OPTIMIZERS",
     "SCHEDULERS",
+    "TESTERS",
     "TRAINERS",
     "TRANSFORMS",
     "CheckpointLoader",
@@ -74,6 +77,7 @@ __all__ = [
     "ScanNetDataset",
     "SemSegEvaluator",
     "SemanticKITTIDataset",
+    "TesterBase",
     "Trainer",
     "WaymoDataset",
     "WeightDecaySchedular",

@@ -75,6 +75,7 @@ TRANSFORMS = HostRegistry("transforms")
 HOOKS = HostRegistry("hooks")
 LOSSES = HostRegistry("losses")
 TRAINERS = HostRegistry("trainers")
+TESTERS = HostRegistry("testers")
 OPTIMIZERS = HostRegistry("optimizers")
 SCHEDULERS = HostRegistry("schedulers")
 

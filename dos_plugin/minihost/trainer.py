@@ -66,7 +66,7 @@ class Trainer:
         self.config_text = config_text
         self.logger = log.get_logger()
         self.logger.setLevel(logging.INFO if get_rank() == 0 else logging.ERROR)
-        self.device = _device()
+        self.device = current_device()
         self.epoch = 0
         self.start_epoch = 0
         self.max_epoch = cfg.eval_epoch
@@ -122,8 +122,10 @@ class Trainer:
         cfg = self.cfg
         dataset = build_dataset(cfg.data.train)
         sampler = EpochSampler(len(dataset), cfg.seed, get_rank(), get_world_size())
-        loader = self._loader(
+        loader = _loader(
+            cfg,
             SeededDataset(dataset, cfg.seed),
+            self.device,
             batch_size=cfg.batch_size_per_gpu,
             sampler=sampler,
             collate_fn=functools.partial(point_collate_fn, mix_prob=cfg.mix_prob),
@@ -142,20 +144,7 @@ class Trainer:
         if not self.cfg.evaluate:
             return None
         dataset = build_dataset(self.cfg.data.val)
-        rank, world_size = get_rank(), get_world_size()
-        keys = [(0, index) for index in range(rank, len(dataset), world_size)]
-        part = torch.utils.data.Subset(SeededDataset(dataset, self.cfg.seed), keys)  # type: ignore[arg-type]
-        return self._loader(part, batch_size=self.cfg.batch_size_val_per_gpu, collate_fn=collate_fn)
-
-    def _loader(self, dataset: Any, **kwargs) -> DataLoader:
-        return DataLoader(
-            dataset,
-            num_workers=self.cfg.num_worker_per_gpu,
-            pin_memory=self.device.type == "cuda",
-            # A generator of its own: the loader must not draw from the stream of the model.
-            generator=torch.Generator().manual_seed(self.cfg.seed),
-            **kwargs,
-        )
+        return ordered_loader(self.cfg, dataset, self.cfg.batch_size_val_per_gpu, self.device)
 
     def build_scheduler(self) -> Any:
         """The schedule over all optimizer steps; fills in ``cfg.scheduler.total_steps``."""
@@ -294,7 +283,26 @@ class Trainer:
             self.scheduler.step()
 
 
-def _device() -> torch.device:
+def _loader(cfg: Config, dataset: Any, device: torch.device, **kwargs) -> DataLoader:
+    return DataLoader(
+        dataset,
+        num_workers=cfg.num_worker_per_gpu,
+        pin_memory=device.type == "cuda",
+        # A generator of its own: the loader must not draw from the stream of the model.
+        generator=torch.Generator().manual_seed(cfg.seed),
+        **kwargs,
+    )
+
+
+def ordered_loader(cfg: Config, dataset: Any, batch_size: int, device: torch.device) -> DataLoader:
+    """Loader of this process's share of a data set, in order and the same each time."""
+    keys = [(0, index) for index in range(get_rank(), len(dataset), get_world_size())]
+    part = torch.utils.data.Subset(SeededDataset(dataset, cfg.seed), keys)  # type: ignore[arg-type]
+    return _loader(cfg, part, device, batch_size=batch_size, collate_fn=collate_fn)
+
+
+def current_device() -> torch.device:
+    """That of this process: its GPU, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())

@@ -333,12 +333,19 @@ def small(root, tmp_path, **more):
     options = {
         "save_path": str(tmp_path), "weight": None, "batch_size": 2, "epoch": 1, "eval_epoch": 1,
         "num_worker": 1 if HOST.name != "minihost" else 0,
-        "data.train.data_root": str(root), "data.val.data_root": str(root),
+        **{f"data.{split}.data_root": str(root) for split in ("train", "val", "test")},
         "model.channels": 8, "model.backbone.enc_channels": (8, 16, 16, 24),
         "model.backbone.enc_num_head": (1, 2, 2, 3), "model.backbone.enc_patch_size": (32,) * 4,
         "model.score": 0.05,
     }  # fmt: skip
     return options | more
+
+
+def score_again(cfg, weight, folder):
+    """The result of the host's test stage, as its script starts it."""
+    cfg.weight, cfg.save_path = weight, str(folder / "tested")
+    HOST.TESTERS.build(dict(cfg=cfg, **cfg.test)).test()
+    return json.loads((folder / "tested/result/result.json").read_text())
 
 
 def test_a_training_is_evaluated(root, tmp_path):
@@ -357,6 +364,8 @@ def test_a_training_is_evaluated(root, tmp_path):
     state = torch.load(tmp_path / "model/model_last.pth", weights_only=False)["state_dict"]
     assert any(key.startswith("encoder.backbone.enc") for key in state)
     last = str(tmp_path / "model/model_last.pth")
+    tested = score_again(run.cfg, last, tmp_path)
+    assert tested == {key: value for key, value in result.items() if key != "epoch"}
     again = build_trainer(NAME, small(root, tmp_path, resume=True, weight=last))
     next(hook for hook in again.hooks if type(hook).__name__ == "DetectionLoader").before_train()
     assert again.start_epoch == 1
@@ -387,7 +396,19 @@ def test_the_nuscenes_config(tmp_path):
     run.train()
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["scans"] == 1 and "AP/traffic_cone" in result
-    assert "val-0" in json.loads((tmp_path / "submission.json").read_text())["results"]
+    submitted = json.loads((tmp_path / "submission.json").read_text())
+    assert "val-0" in submitted["results"]
+    score_again(run.cfg, str(tmp_path / "model/model_last.pth"), tmp_path)
+    assert json.loads((tmp_path / "tested/result/submission.json").read_text()) == submitted
+    bare = dict(pickle.loads(info)[0], token="test-0")
+    for key in ("gt_boxes", "gt_names", "num_lidar_pts"):
+        del bare[key]
+    file = tmp_path / "data/info/nuscenes_infos_10sweeps_test.pkl"
+    file.write_bytes(pickle.dumps([bare]))
+    run.cfg.data.test.split, run.cfg.save_path = "test", str(tmp_path / "server")
+    HOST.TESTERS.build(dict(cfg=run.cfg, **run.cfg.test)).test()
+    assert not (tmp_path / "server/result/result.json").exists()
+    assert "test-0" in (tmp_path / "server/result/submission.json").read_text()
 
 
 def test_perfect_boxes_are_scored_as_such(root, tmp_path):

@@ -7,5 +7,6 @@ index into the detector's classes, -1 where it is none of them.
 
 ``boxes.py`` moves boxes, ``transforms.py`` moves points with them, ``dataset.py`` reads both;
 ``targets.py``, ``losses.py``, ``head.py`` and ``nms.py`` make the detector of ``model.py``;
-``load.py`` and ``evaluator.py`` are hooks, ``metric.py`` and ``submission.py`` what comes out.
+``load.py`` and ``evaluator.py`` are hooks, ``tester.py`` is the test stage; ``scoring.py``,
+``metric.py`` and ``submission.py`` are what comes out.
 """

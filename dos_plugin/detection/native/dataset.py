@@ -31,8 +31,8 @@ class _Boxes:
     def __init__(self, min_points: int = 1, strength_scale: float = 1.0, **kwargs: Any) -> None:
         if kwargs.get("test_mode"):
             raise NotImplementedError(
-                "test_mode=True: the test stage of the host is of segmentation, boxes are "
-                "evaluated in training (DetectionEvaluator)"
+                "test_mode=True: the fragments of the host's test stage are of segmentation; "
+                "DetectionTester takes whole scans, set test_mode=False"
             )
         self.min_points = min_points
         self.strength_scale = strength_scale
