@@ -63,6 +63,14 @@ def test_marks_move_with_points(transform, seed):
         np.testing.assert_allclose(rows[9], later, atol=1e-6)
 
 
+def test_flips_of_one_axis():
+    data = dict(coord=np.ones((1, 3)), boxes=draw(3), box_labels=np.zeros(3, int))
+    out = t.BoxFlip(1.0, axes=(1,))(data)
+    assert out["coord"].tolist() == [[1, -1, 1]]
+    with pytest.raises(ValueError, match="axes: expected some of 0"):
+        t.BoxFlip(axes=(2,))
+
+
 def test_unknown_velocity_stays_unknown():
     boxes = draw(3)
     boxes[1, 7:] = np.nan

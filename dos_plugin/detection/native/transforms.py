@@ -58,13 +58,20 @@ class BoxFlip:
 
     Args:
         p: How often, of each.
+        axes: 0 for x and 1 for y, those that are changed; y alone for scans of a front camera.
+
+    Raises:
+        ValueError: For other axes.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, axes: Sequence[int] = (0, 1)) -> None:
+        if not set(axes) <= {0, 1}:
+            raise ValueError(f"axes: expected some of 0 (x) and 1 (y), got {tuple(axes)}")
         self.p = p
+        self.axes = tuple(axes)
 
     def __call__(self, data: dict) -> dict:
-        for axis in (0, 1):
+        for axis in self.axes:
             if random.random() < self.p:
                 sign = np.ones(3)
                 sign[axis] = -1
