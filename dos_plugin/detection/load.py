@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,21 @@ from torch import nn
 
 from dos_plugin.messages import some
 from dos_plugin.models.backbone import STEMS, Branch
-from dos_plugin.runs.checkpoint import read_checkpoint
+from dos_plugin.models.inputs import WIDTHS, datasets, feature_keys, grid_size
+from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
+from dos_plugin.runs.config import config_beside, read_literals
+
+
+class Inputs(NamedTuple):
+    """What a backbone is fed with.
+
+    Attributes:
+        grid_size: edge of a voxel, metres.
+        features: names in the order of their columns, such as coord and strength.
+    """
+
+    grid_size: float
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,8 @@ class LoadReport:
         missing: entries of the backbone that were allowed to keep their random weights.
         unexpected: entries of the checkpoint that the backbone has no use for.
         inflated: the stem that was given channels of zeros, or none.
+        trained_on: the inputs of the pretraining; none if no config lies beside the file and it is
+            no exported one, which says so itself.
     """
 
     source: str
@@ -32,12 +50,18 @@ class LoadReport:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     inflated: str | None
+    trained_on: Inputs | None = None
 
     def __str__(self) -> str:
         stem = f", {self.inflated} has new input channels of zeros" if self.inflated else ""
         return (
             f"{self.source}: {len(self.matched)} entries loaded, {len(self.missing)} of the "
-            f"backbone keep random weights, {len(self.unexpected)} not used{stem}"
+            f"backbone keep random weights, {len(self.unexpected)} not used{stem}; trained on "
+            + (
+                f"{', '.join(self.trained_on.features)} in voxels of {self.trained_on.grid_size} m"
+                if self.trained_on
+                else "features and voxels that are not known: no config.py of its run beside it"
+            )
         )
 
 
@@ -47,6 +71,7 @@ def load_pretrained(
     branch: Branch = "student",
     added_channels: int = 0,
     missing_ok: Sequence[str] = (),
+    inputs: Inputs | None = None,
 ) -> LoadReport:
     """Load the backbone of a checkpoint.
 
@@ -58,6 +83,8 @@ def load_pretrained(
             as 1 for the time of a sweep. Their weights are 0: nothing but the rounding of the
             product changes until they are trained.
         missing_ok: beginnings of names that may be missing, such as ``dec.``.
+        inputs: what the detector feeds the backbone with, compared with the pretraining's where
+            they are known. Other voxels are a warning: the weights may still be of use.
 
     Returns:
         What was loaded.
@@ -66,9 +93,13 @@ def load_pretrained(
         FileNotFoundError: if there is no such file.
         ValueError: if it is no checkpoint, does not hold the branch, or fits in part only. Too
             much may be a part that the backbone has nothing of, such as a decoder, and the mask
-            token.
+            token. Also for other features than those of the pretraining.
     """
-    found = read_checkpoint(file).backbone(branch)
+    checkpoint = read_checkpoint(file)
+    found = checkpoint.backbone(branch)
+    trained_on = trained_inputs(checkpoint)
+    if inputs and trained_on:
+        _compare(inputs, trained_on, str(file), added_channels)
     source = f"{file} ({branch})"
     own = backbone.state_dict()
     stem = next((name for name in STEMS if name in own), None)
@@ -114,4 +145,37 @@ def load_pretrained(
     with torch.no_grad():
         for name in matched:
             own[name].copy_(found[name])
-    return LoadReport(source, matched, tuple(missing), tuple(unexpected), inflated)
+    return LoadReport(source, matched, tuple(missing), tuple(unexpected), inflated, trained_on)
+
+
+def trained_inputs(checkpoint: Checkpoint) -> Inputs | None:
+    """What a checkpoint's backbone was fed with: from an exported file, or the config beside it."""
+    exported = checkpoint.exported
+    if exported:
+        return Inputs(float(exported["grid_size"]), tuple(exported["feat_keys"]))
+    beside = config_beside(checkpoint.path)
+    if beside is None:
+        return None
+    try:
+        transform = next(datasets(read_literals(beside), ("train",))).config["transform"]
+        return Inputs(grid_size(transform), feature_keys(transform))
+    except (KeyError, StopIteration, ValueError):  # a config.py of something else
+        return None
+
+
+def _compare(inputs: Inputs, trained_on: Inputs, file: str, added_channels: int) -> None:
+    count = len(trained_on.features)
+    first, rest = tuple(inputs.features[:count]), inputs.features[count:]
+    added = sum(WIDTHS.get(name, 1) for name in rest)
+    if first != trained_on.features or added != added_channels:
+        raise ValueError(
+            f"features: the detector has {', '.join(inputs.features)}, the pretraining in {file} "
+            f"{', '.join(trained_on.features)}; expected these first and then as many columns as "
+            f"added_channels={added_channels}"
+        )
+    if abs(inputs.grid_size - trained_on.grid_size) > 1e-6:
+        warnings.warn(
+            f"grid_size: the detector has voxels of {inputs.grid_size} m, the pretraining in "
+            f"{file} had {trained_on.grid_size} m: its features were learned at another scale",
+            stacklevel=3,
+        )

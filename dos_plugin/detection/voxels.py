@@ -20,6 +20,19 @@ class BatchVoxels(NamedTuple):
     dropped: Tensor  # (B,) int64: points outside the range or not finite
 
 
+def check_strength(low: float, high: float, scale: float, where: str) -> None:
+    """Refuse the strength of a scan, brought to 0..1 by ``scale``, that is not there.
+
+    Raises:
+        ValueError: If it goes beyond, or not beyond ``scale``: then it was 0 to 1 before.
+    """
+    if low < -0.01 or high > 1.01 or (scale < 0.1 and 0 < high <= 1.01 * scale):
+        raise ValueError(
+            f"strength_scale={scale:g}: strength of {where} goes from {low:g} to {high:g}, "
+            "expected 0 to 1 as in the pretraining: 1 / 255 is for 0 to 255, 1 for 0 to 1"
+        )
+
+
 class ScanVoxels:
     """One row a voxel, in plain PyTorch, without a limit to their number.
 
@@ -94,10 +107,6 @@ class ScanVoxels:
         scan = scan * scale
         if not self._strength_seen and len(scan):  # once: a GPU waits for it
             low, high = scan[:, column].aminmax()
-            if low < 0 or high > 1:
-                raise ValueError(
-                    f"strength_scale={self.strength_scale:g}: strength of {name(number)} goes from "
-                    f"{low:g} to {high:g}, expected 0 to 1 as in the pretraining"
-                )
+            check_strength(float(low), float(high), self.strength_scale, name(number))
             self._strength_seen = True
         return scan

@@ -39,6 +39,11 @@ COLLECT = dict(
 )
 PIPELINE = [VOXELS, dict(type="Height"), dict(type="ToTensor"), COLLECT]
 
+PRETRAINING = [
+    dict(type="GridSample", grid_size=0.2),
+    dict(type="Collect", view1_feat_keys=("view1_strength", "view1_height")),
+]
+
 
 def street(seed):
     """Points, boxes in the layout of streets; the second of three cars has three points."""
@@ -142,9 +147,13 @@ def test_bad_files(tmp_path):
     write_streets(tmp_path, dict(train=1))
     scene = tmp_path / "train/scene-0"
     np.save(scene / "strength.npy", 255 * np.load(scene / "strength.npy"))
-    with pytest.raises(ValueError, match=r"strength of scan 'scene-0' goes from .* strength_scale"):
+    with pytest.raises(ValueError, match=r"strength_scale=1: strength of scan 'scene-0' goes from"):
         dataset(tmp_path)[0]
     assert dataset(tmp_path, strength_scale=1 / 255)[0]["strength"].max() <= 1
+    np.save(scene / "strength.npy", np.load(scene / "strength.npy") / 255)
+    with pytest.raises(ValueError, match=r"strength_scale=0.00392157: strength of scan .* 1 for 0"):
+        dataset(tmp_path, strength_scale=1 / 255)[0]
+    np.save(scene / "strength.npy", np.load(scene / "strength.npy") * 255)
     np.save(scene / "boxes.npy", np.zeros((2, 7)))
     with pytest.raises(ValueError, match="expected rows x, y, z"):
         dataset(tmp_path, strength_scale=1 / 255)[0]
@@ -297,6 +306,7 @@ def load(net, weight, resume=False, **options):
     hook = HOST.HOOKS.build(dict(type="DetectionLoader", **options))
     hook.trainer = trainer(net, None if weight is None else str(weight))
     hook.trainer.cfg.resume = resume
+    hook.trainer.cfg.data = dict(train=dict(transform=PIPELINE))
     hook.before_train()
     return net
 
@@ -320,6 +330,13 @@ def test_weights(tmp_path):
         load(model(channels=8), run)
     with pytest.raises(ValueError, match="0 of .* entries match"):
         load(model("SpUNet-v1m1"), file)
+    (tmp_path / "config.py").write_text(f"data = {dict(train=dict(transform=PRETRAINING))}")
+    load(model(), file)
+    other = str(PRETRAINING).replace("view1_height", "view1_coord")
+    (tmp_path / "config.py").write_text(f"data = dict(train=dict(transform={other}))")
+    with pytest.raises(ValueError, match="features: the detector has strength, height, the pre"):
+        load(model(), file)
+    (tmp_path / "config.py").unlink()
     with pytest.raises(FileNotFoundError):
         load(model(), tmp_path / "none.pth")
     with pytest.raises(ValueError, match="resume=True"):

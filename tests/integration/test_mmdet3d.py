@@ -39,6 +39,7 @@ from mmengine.runner import Runner, load_checkpoint  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
 from dos_plugin.detection.subset import main as write_share  # noqa: E402
+from dos_plugin.models.inputs import feature_keys  # noqa: E402
 from dos_plugin.shipped import configs_dir  # noqa: E402
 
 CONFIGS = configs_dir() / "detection"
@@ -154,6 +155,7 @@ def test_shipped_config(name):
     for key in ("point_cloud_range", "grid_size", "stride"):
         assert voxels[key] == encoder[key]
     width = sum(3 if key == "coord" else 1 for key in voxels.features)
+    assert encoder.features == voxels.features
     assert width == encoder.backbone.in_channels == model[f"{prefix}voxel_encoder"].num_features
     if encoder.get("checkpoint"):
         pretraining = re.search(r"pretrain-dos-[\w-]+", encoder.checkpoint)[0]
@@ -163,6 +165,8 @@ def test_shipped_config(name):
         assert here.pop("in_channels") == there.pop("in_channels") + added
         assert json.dumps(here, sort_keys=True) == json.dumps(there, sort_keys=True)
         assert encoder.grid_size == trained.transform[1]["grid_size"]
+        keys = feature_keys(trained.transform)
+        assert tuple(encoder.features[: len(keys)]) == keys
     if model.type == "CenterPoint":
         cell = encoder.grid_size * encoder.stride
         corner = list(encoder.point_cloud_range[:2])
@@ -411,6 +415,11 @@ def test_frozen_backbone_stays(small_configs, nuscenes, pretrained, tmp_path):
 def test_a_wrong_checkpoint_stops_the_run(small_configs, nuscenes, pretrained, tmp_path):
     name = "objdet-dos-v1m1-0a-nuscenes-ft"
     config = small(small_configs, name, nuscenes, tmp_path, pretrained)
+    features = config.model.pts_middle_encoder.features
+    config.model.pts_middle_encoder.features = ["strength", "coord", "time"]
+    with pytest.raises(ValueError, match="features: the detector has strength, coord, time, the"):
+        MODELS.build(config.model).init_weights()
+    config.model.pts_middle_encoder.features = features
     config.model.pts_middle_encoder.backbone.enc_channels = (8, 16, 48)
     with pytest.raises(ValueError, match=r"of another shape .* must be those of the checkpoint"):
         MODELS.build(config.model).init_weights()

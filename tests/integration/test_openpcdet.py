@@ -192,6 +192,7 @@ def test_shipped_config(name, read):
     names = config.DATA_CONFIG.POINT_FEATURE_ENCODING.used_feature_list
     other = dict(intensity="strength", timestamp="time")
     assert [other[key] for key in names[3:]] == model.VFE.COLUMNS
+    assert encoder.FEATURES == model.VFE.FEATURES
     pretraining = re.search(r"pretrain-dos-[\w-]+", encoder.CHECKPOINT)[0]
     trained = HOST.Config.fromfile(str(config_path(pretraining)))
     there, here = dict(trained.model.backbone), dict(encoder.BACKBONE)
@@ -371,6 +372,10 @@ def test_checkpoint_is_matched_and_changes_the_weights(host, read, pretrained, t
 
 def test_a_foreign_checkpoint_is_refused(host, read, pretrained, tmp_path):
     config = small(read(f"dos/{NUSCENES}"), NUSCENES, pretrained)
+    config.MODEL.BACKBONE_3D.FEATURES = ["strength", "coord", "time"]
+    with pytest.raises(ValueError, match="features: the detector has strength, coord, time, the"):
+        built(host, config)
+    config.MODEL.BACKBONE_3D.FEATURES = ["coord", "strength", "time"]
     config.MODEL.BACKBONE_3D.BACKBONE.enc_channels = [8, 16, 48]
     with pytest.raises(ValueError, match="of another shape .* must be those of the checkpoint"):
         built(host, config)

@@ -8,7 +8,7 @@ import torch
 from dos_plugin.commands.export import FORMATS, export, write
 from dos_plugin.detection.encoder import BEVEncoder
 from dos_plugin.detection.grid import DetectionGrid
-from dos_plugin.detection.load import STEMS, load_pretrained
+from dos_plugin.detection.load import STEMS, Inputs, load_pretrained
 from dos_plugin.detection.rates import layer_scales
 from dos_plugin.detection.tap import tap, tap_channels
 from tests.exported_runs import BACKBONES, make_run
@@ -264,6 +264,38 @@ def test_load_counts_and_errors(tmp_path):
     assert report.unexpected and all(name.startswith("dec.") for name in report.unexpected)
 
 
+def test_inputs_are_compared_with_those_of_the_pretraining(tmp_path):
+    trained = randomized(make("m2"))
+    (tmp_path / "model").mkdir()
+    file = save(tmp_path / "model/last.pth", trained)
+    same = Inputs(0.2, ("coord", "strength"))
+    assert "not known" in str(load_pretrained(make("m2"), file, inputs=same))
+    transform = [
+        dict(type="GridSample", grid_size=0.2),
+        dict(type="Collect", keys=("coord",), view1_feat_keys=("view1_coord", "view1_strength")),
+    ]
+    (tmp_path / "config.py").write_text(f"data = {dict(train=dict(transform=transform))}")
+    report = load_pretrained(make("m2"), file, inputs=same)
+    assert report.trained_on == same and "coord, strength in voxels of 0.2 m" in str(report)
+    wider = make("m2", in_channels=5)
+    more = Inputs(0.2, ("coord", "strength", "time"))
+    load_pretrained(wider, file, added_channels=1, inputs=more)
+    wrong = [
+        (("strength", "coord"), make("m2"), 0),
+        (("coord", "time"), make("m2"), 0),
+        (("coord", "strength", "color"), wider, 1),
+        (("coord", "time", "strength"), wider, 1),
+    ]
+    for features, backbone, added in wrong:
+        message = (
+            f"features: the detector has {', '.join(features)}, the .*last.pth coord, strength"
+        )
+        with pytest.raises(ValueError, match=message):
+            load_pretrained(backbone, file, added_channels=added, inputs=Inputs(0.2, features))
+    with pytest.warns(UserWarning, match=r"voxels of 0.1 m, the pretraining in .*last.pth had 0.2"):
+        load_pretrained(make("m2"), file, inputs=Inputs(0.1, same.features))
+
+
 @pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize("name", ["m1", "m2", "spunet"])
 def test_load_an_exported_file(name, to, tmp_path):
@@ -278,6 +310,12 @@ def test_load_an_exported_file(name, to, tmp_path):
     for key, value in backbone.state_dict().items():
         value = value[..., :2] if key == report.inflated else value
         assert torch.equal(value, state[f"teacher.backbone.{key}"])
+    assert report.trained_on is not None
+    other = Inputs(report.trained_on.grid_size, ("height", "time"))
+    with pytest.raises(ValueError, match="features: the detector has height, time"):
+        load_pretrained(
+            backbone, tmp_path / "teacher.pth", "teacher", added_channels=1, inputs=other
+        )
     with pytest.raises(ValueError, match=r"holds no 'student' backbone .* it has: teacher"):
         load_pretrained(backbone, tmp_path / "teacher.pth", added_channels=1)
 

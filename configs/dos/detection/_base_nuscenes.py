@@ -65,6 +65,7 @@ model = dict(
         ),
         checkpoint=None,
         branch="student",
+        features=features,
         added_channels=0,
         freeze=False,
         amp="bfloat16",

@@ -23,6 +23,7 @@ model = dict(
     pts_voxel_encoder=dict(num_features=4),
     pts_middle_encoder=dict(
         backbone=dict(in_channels=4),
+        features=["coord", "strength"],
         checkpoint="exp/dos/pretrain-dos-v1m1-0-nuscenes/model/model_last.pth",
         freeze=True,
     ),

@@ -9,6 +9,7 @@ Scans are those cut to the camera's field of view, as in the stock config.
 _base_ = ["mmdet3d::second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py"]
 custom_imports = dict(imports=["dos_plugin.detection.mmdet3d"], allow_failed_imports=False)
 
+features = ["coord", "strength"]
 proj_channels = 64
 z_bins = 5
 grid = dict(point_cloud_range=[0, -40, -3, 70.4, 40, 1], grid_size=0.05, stride=8)
@@ -19,7 +20,7 @@ model = dict(
         type="DOSDet3DDataPreprocessor",
         **grid,
         columns=["strength"],
-        features=["coord", "strength"],
+        features=features,
         strength_scale=1.0,  # 0 to 1 as stored
     ),
     voxel_encoder=dict(num_features=4),
@@ -53,6 +54,7 @@ model = dict(
             enc_mode=True,
         ),
         checkpoint="exp/dos/pretrain-dos-v1m1-0-semantic-kitti/model/model_last.pth",
+        features=features,
         amp="bfloat16",
     ),
     backbone=dict(in_channels=proj_channels * z_bins),

@@ -11,6 +11,7 @@ makes with norm_intensity; elongation is a channel more than it had.
 _base_ = ["mmdet3d::second/second_hv_secfpn_sbn-all_16xb2-2x_waymoD5-3d-3class.py"]
 custom_imports = dict(imports=["dos_plugin.detection.mmdet3d"], allow_failed_imports=False)
 
+features = ["coord", "strength", "elongation"]
 proj_channels = 64
 z_bins = 5
 grid = dict(point_cloud_range=[-76.8, -51.2, -2, 76.8, 51.2, 4], grid_size=0.05, stride=8)
@@ -21,7 +22,7 @@ model = dict(
         type="DOSDet3DDataPreprocessor",
         **grid,
         columns=["strength", "elongation"],
-        features=["coord", "strength", "elongation"],
+        features=features,
         strength_scale=1.0,
     ),
     pts_voxel_encoder=dict(num_features=5),
@@ -55,6 +56,7 @@ model = dict(
             enc_mode=True,
         ),
         checkpoint="exp/dos/pretrain-dos-v1m1-0-waymo/model/model_last.pth",
+        features=features,
         added_channels=1,
         amp="bfloat16",
     ),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dos_plugin.detection.encoder import BEVEncoder
 from dos_plugin.detection.grid import DetectionGrid
-from dos_plugin.detection.load import load_pretrained
+from dos_plugin.detection.load import Inputs, load_pretrained
 from dos_plugin.models.backbone import Branch
 
 
@@ -38,6 +38,8 @@ class DOSMiddleEncoder(BEVEncoder):
         missing_ok: Beginnings of names that the checkpoint need not have.
         freeze: Whether the backbone is left as it is.
         amp: "bfloat16" for a backbone that computes in it on a GPU; the map is float32.
+        features: As of the preprocessor, to be compared with those of the checkpoint; None for no
+            comparison.
 
     Raises:
         ValueError: For a range that the cells do not fill, see
@@ -60,6 +62,7 @@ class DOSMiddleEncoder(BEVEncoder):
         missing_ok: Sequence[str] = (),
         freeze: bool = False,
         amp: str | None = None,
+        features: Sequence[str] | None = None,
     ) -> None:
         grid = DetectionGrid(tuple(point_cloud_range), grid_size, stride, z_bins)
         super().__init__(backbone, grid, proj_channels, reduce, freeze, amp)
@@ -67,6 +70,7 @@ class DOSMiddleEncoder(BEVEncoder):
         self.branch: Branch = branch
         self.added_channels = added_channels
         self.missing_ok = tuple(missing_ok)
+        self.inputs = Inputs(grid_size, tuple(features)) if features else None
 
     def init_weights(self) -> None:
         """Load the checkpoint, called by the host before training."""
@@ -74,7 +78,12 @@ class DOSMiddleEncoder(BEVEncoder):
             print_log("DOSMiddleEncoder: checkpoint is None, random weights", "current")
             return
         report = load_pretrained(
-            self.backbone, self.checkpoint, self.branch, self.added_channels, self.missing_ok
+            self.backbone,
+            self.checkpoint,
+            self.branch,
+            self.added_channels,
+            self.missing_ok,
+            self.inputs,
         )
         print_log(f"DOSMiddleEncoder: {report}", "current")
 

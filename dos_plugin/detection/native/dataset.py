@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dos_plugin.detection.native.boxes import COLUMNS, VX, checked
+from dos_plugin.detection.voxels import check_strength
 from dos_plugin.host import HOST
 
 # Of the streets: car, truck, bicycle, pedestrian, cone (dos_plugin/scenes/classes.py).
@@ -43,12 +44,9 @@ class _Boxes:
         where = f"scan {data['name']!r}"
         if "strength" in data:
             strength = np.asarray(data["strength"], np.float32).reshape(-1, 1) * self.strength_scale
-            if len(strength) and not -0.01 <= strength.min() <= strength.max() <= 1.01:
-                raise ValueError(
-                    f"strength of {where} goes from {strength.min():g} to {strength.max():g}, "
-                    "expected 0 to 1 as in the pretraining: set strength_scale of the data set, "
-                    "1 / 255 for 0 to 255"
-                )
+            if len(strength):
+                low, high = float(strength.min()), float(strength.max())
+                check_strength(low, high, self.strength_scale, where)
             data["strength"] = strength
         data["boxes"] = checked(boxes, where)
         data["box_labels"] = np.where(points >= self.min_points, labels, -1).astype(np.int64)

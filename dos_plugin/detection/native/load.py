@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dos_plugin.detection.load import load_pretrained
+from dos_plugin.detection.load import Inputs, load_pretrained
 from dos_plugin.hooks.watch import bare_model
 from dos_plugin.host import HOST
 from dos_plugin.models.backbone import BRANCHES, Branch, load_strictly
+from dos_plugin.models.inputs import datasets, feature_keys
 from dos_plugin.runs.checkpoint import read_checkpoint
 
 BACKBONE = "encoder.backbone."
@@ -65,5 +66,9 @@ class DetectionLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
         branch: Branch = "segmentor" if checkpoint.kind == "segmentation run" else self.branch
         if checkpoint.kind == "exported":
             branch = checkpoint.branches[0]
-        report = load_pretrained(model.encoder.backbone, weight, branch, self.added_channels)
+        (data, *_) = datasets(dict(data=cfg.data), ("train",))
+        inputs = Inputs(model.grid.grid_size, feature_keys(data.config["transform"]))
+        report = load_pretrained(
+            model.encoder.backbone, weight, branch, self.added_channels, inputs=inputs
+        )
         log(f"Loading weight at: {report}")

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from dos_plugin.detection.encoder import BEVEncoder
-from dos_plugin.detection.load import LoadReport, load_pretrained
+from dos_plugin.detection.load import Inputs, LoadReport, load_pretrained
 from dos_plugin.detection.openpcdet.options import grid_of, options_of
 from dos_plugin.models.backbone import Branch
 
 OPTIONS = (
     *("BACKBONE", "STRIDE", "Z_BINS", "PROJ_CHANNELS", "REDUCE", "CHECKPOINT", "BRANCH"),
-    *("ADDED_CHANNELS", "MISSING_OK", "FREEZE", "AMP"),
+    *("ADDED_CHANNELS", "MISSING_OK", "FREEZE", "AMP", "FEATURES"),
 )
 
 
@@ -45,6 +45,7 @@ class DOSBackbone3D(BEVEncoder):
     - ``MISSING_OK``: beginnings of names that the checkpoint need not have.
     - ``FREEZE``: whether the backbone is left as it is. Default no.
     - ``AMP``: "bfloat16" for a backbone that computes in it on a GPU; the map is float32.
+    - ``FEATURES``: as of the VFE, to be compared with those of the checkpoint. Default none.
 
     Raises:
         ValueError: For an unknown option, a range that the cells do not fill, features of another
@@ -94,7 +95,9 @@ class DOSBackbone3D(BEVEncoder):
         options = self.options
         whose: Branch = branch or options.get("branch", "student")
         added, missing_ok = options.get("added_channels", 0), options.get("missing_ok", ())
-        return load_pretrained(self.backbone, file, whose, added, missing_ok)
+        features = options.get("features")
+        inputs = Inputs(self.grid.grid_size, features) if features else None
+        return load_pretrained(self.backbone, file, whose, added, missing_ok, inputs)
 
     def forward(self, batch_dict: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         """The host's contract.
