@@ -13,9 +13,9 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-Infos = TypeVar("Infos", dict[str, Any], list[dict[str, Any]])
+Infos = dict[str, Any] | list[dict[str, Any]]
 
 
 def in_share(token: str, percent: float) -> bool:
@@ -44,7 +44,7 @@ def share_of_infos(infos: Infos, percent: float, file: Any = "infos") -> Infos:
     kept = [scan.info for scan in scans if in_share(scan.token, percent)]
     if not kept:
         raise ValueError(f"{file}: none of {len(scans)} scans lies in a share of {percent} %")
-    return {**infos, "data_list": kept} if isinstance(infos, Mapping) else kept
+    return {**infos, "data_list": kept} if isinstance(infos, dict) else kept
 
 
 def share_of_objects(
@@ -78,14 +78,14 @@ def share_of_objects(
 class _Scan(NamedTuple):
     token: str
     image_idx: str  # by which objects name it
-    info: Mapping[str, Any]
+    info: dict[str, Any]
 
 
 def _scans(infos: Infos, file: Any) -> list[_Scan]:
     """Scans of MMDetection3D's dictionary, or of OpenPCDet's list: of nuScenes, whose objects name
     them by their place in it, or of KITTI."""
-    scans = infos.get("data_list") if isinstance(infos, Mapping) else infos
-    if isinstance(infos, Mapping) and scans and all("sample_idx" in scan for scan in scans):
+    scans = infos.get("data_list") if isinstance(infos, dict) else infos
+    if isinstance(infos, dict) and scans and all("sample_idx" in scan for scan in scans):
         return [
             _Scan(str(s.get("token") or s["sample_idx"]), str(s["sample_idx"]), s) for s in scans
         ]
