@@ -21,6 +21,9 @@ from dos_plugin.commands.split import write_split
 CONFIG = common.ROOT / "configs/dos/objdet-dos-v1m1-9a-demo.py"
 RESULT = re.compile(r"Val result: mAP/NDS (\d+\.\d+)/(\d+\.\d+)")
 # Weights, labels and rate of a side.
+# Where the config has the detector's range.
+RANGES = ("model.grid", "data.train.transform.3", "data.train.transform.4", "data.val.transform.0")
+CLASSES = ("car", "truck", "bicycle", "pedestrian", "cone")
 SIDES = {
     "DOS": (True, "own", None),
     "random": (False, "own", None),
@@ -57,41 +60,55 @@ def shuffle_boxes(scans: Path, seed: int) -> Path:
     return root
 
 
-def train(run: Run, args, scans: Path) -> tuple[float, float]:
-    """Train, if that has not happened yet; mAP and NDS in percent."""
-    weight, labels, rate = SIDES[run.side]
-    log = args.out / f"{run.name}.log"
+def range_options(reach: float) -> list[str]:
+    """Options of the config for scans within so many metres, in learning and scoring."""
+    corners = f"[-{reach},-{reach},-4.8,{reach},{reach},8.0]"
+    options = [f"{place}.point_cloud_range={corners}" for place in RANGES]
+    return options + [f"hooks.4.ranges.{name}={reach}" for name in CLASSES]
+
+
+def finished(name: str, out: Path, options: list[str]) -> tuple[float, float]:
+    """Train the demo's detector with options, if that has not happened yet; mAP and NDS, percent.
+
+    The boxes' scores are those of the last epoch; ``eval_epoch=1`` leaves one evaluation.
+    """
+    log = out / f"{name}.log"
     if not log.exists():
         log.parent.mkdir(parents=True, exist_ok=True)
-        root = scans if labels == "own" else shuffle_boxes(scans, run.seed)
-        options = [
-            f"weight={args.weight.resolve() if weight else None}",
-            f"save_path={(args.out / run.name).resolve()}",
-            f"data.train.data_root={root.resolve()}",
-            f"data.val.data_root={args.data.resolve()}",
-            f"seed={run.seed}",
-            f"batch_size={args.batch_size}",
-            f"epoch={args.epoch if rate is None else 2}",
-            "eval_epoch=1",
-            *args.options,
-        ]
-        if rate is not None:
-            options += [f"optimizer.lr={rate}", "optimizer.weight_decay=0.0", f"base_lr={rate}"]
-            options += [f"param_dicts.0.lr={rate}", f"scheduler.max_lr={rate},{rate}"]
         words = [sys.executable, "-m", "dos_plugin.minihost", "--config-file", str(CONFIG)]
+        words += ["--options", f"save_path={(out / name).resolve()}", "eval_epoch=1", *options]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "DOS_HOST": "minihost"}
         environment |= {"PYTHONPATH": str(common.ROOT)}
         partial = log.with_suffix(".partial")
         with partial.open("w") as file:
-            done = subprocess.run([*words, "--options", *options], env=environment, stdout=file,
-                                  stderr=file)  # fmt: skip
+            done = subprocess.run(words, env=environment, stdout=file, stderr=file)
         if done.returncode or not RESULT.search(partial.read_text()):
-            sys.exit(f"{run.name} failed, see {partial}")
+            sys.exit(f"{name} failed, see {partial}")
         partial.rename(log)
     found = RESULT.findall(log.read_text())[-1]
     scores = 100 * float(found[0]), 100 * float(found[1])
-    print(f"{run.side}, seed {run.seed}: mAP {scores[0]:.2f}, NDS {scores[1]:.2f}", flush=True)
+    print(f"{name}: mAP {scores[0]:.2f}, NDS {scores[1]:.2f}", flush=True)
     return scores
+
+
+def train(run: Run, args, scans: Path) -> tuple[float, float]:
+    """One training; mAP and NDS in percent."""
+    weight, labels, rate = SIDES[run.side]
+    root = scans if labels == "own" else shuffle_boxes(scans, run.seed)
+    options = [
+        f"weight={args.weight.resolve() if weight else None}",
+        f"data.train.data_root={root.resolve()}",
+        f"data.val.data_root={args.data.resolve()}",
+        f"seed={run.seed}",
+        f"batch_size={args.batch_size}",
+        f"epoch={args.epoch if rate is None else 2}",
+        *range_options(args.range),
+        *args.options,
+    ]
+    if rate is not None:
+        options += [f"optimizer.lr={rate}", "optimizer.weight_decay=0.0", f"base_lr={rate}"]
+        options += [f"param_dicts.0.lr={rate}", f"scheduler.max_lr={rate},{rate}"]
+    return finished(run.name, args.out, options)
 
 
 def main() -> None:
@@ -105,6 +122,7 @@ def main() -> None:
     options.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     options.add_argument("--batch-size", type=int, default=4)
     options.add_argument("--epoch", type=int, default=60, help="passes over the labelled scans")
+    options.add_argument("--range", type=float, default=32.0, help="metres to each side")
     options.add_argument("--options", nargs="*", default=[], help="more options of the config")
     args = options.parse_args()
     scores: dict[str, list[tuple[float, float]]] = {side: [] for side in args.sides}

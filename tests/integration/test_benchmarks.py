@@ -19,6 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import common  # noqa: E402
 import detection  # noqa: E402
+import detection_kitti  # noqa: E402
 import loss  # noqa: E402
 import matching  # noqa: E402
 import sinkhorn  # noqa: E402
@@ -121,6 +122,33 @@ def test_shuffled_boxes_are_those_of_other_scans(tmp_path):
             assert not (folder / "instance.npy").exists()  # it would count the wrong points
 
 
+def test_frames_of_kitti(tmp_path):
+    """Points that the camera sees; cars and what is no background; drives apart."""
+    for name in ("velodyne", "label_2", "calib"):
+        (tmp_path / "training" / name).mkdir(parents=True)
+    (tmp_path / "frames.json").write_text(json.dumps({"a": ["000000"], "b": ["000001"]}))
+    scan = [[10, 0, 0, 0.5], [-10, 0, 0, 0.5], [10, 30, 0, 0.5], [10, -8, 2, 0.25]]
+    calib = (
+        "P2: 700 0 600 0 0 700 180 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\n"
+        "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"
+    )
+    row = "{} 0 0 0 0 0 9 9 1.5 1.6 4.0 -2 1 20 -1.5707963"
+    labels = "\n".join(row.format(name) for name in ("Car", "Van", "DontCare"))
+    for name in ("000000", "000001"):
+        np.array(scan, np.float32).tofile(tmp_path / f"training/velodyne/{name}.bin")
+        (tmp_path / f"training/calib/{name}.txt").write_text(calib)
+        (tmp_path / f"training/label_2/{name}.txt").write_text(labels)
+    drives = detection_kitti.write_frames(tmp_path, tmp_path / "frames")
+    root = detection_kitti.split(tmp_path / "frames", drives, "b", tmp_path / "root")
+    assert [p.name for p in (root / "train").iterdir()] == ["000000"]
+    assert [p.name for p in (root / "val").iterdir()] == ["000001"]
+    scene = root / "val/000001"
+    assert np.load(scene / "coord.npy").tolist() == [[10, 0, 0], [10, -8, 2]]
+    assert np.load(scene / "strength.npy").tolist() == [[0.5], [0.25]]
+    expected = [[20, 2, -0.25, 4.0, 1.6, 1.5, 0, kind] for kind in (0, 1)]
+    np.testing.assert_allclose(np.load(scene / "boxes.npy"), expected, atol=1e-6)
+
+
 def test_detection_from_logs(monkeypatch, tmp_path, capsys):
     """A run that has left a log is read and not repeated."""
     (tmp_path / "data/train/scene-0").mkdir(parents=True)
@@ -134,7 +162,7 @@ def test_detection_from_logs(monkeypatch, tmp_path, capsys):
                  "random")  # fmt: skip
     assert report["summary"]["mAP DOS"] == pytest.approx(30)
     assert report["summary"]["gains in mAP"] == pytest.approx([20])
-    assert "random, seed 0: mAP 10.00, NDS 25.00" in capsys.readouterr().out
+    assert "random-0: mAP 10.00, NDS 25.00" in capsys.readouterr().out
 
 
 SMALL_VIEWS = ("--columns", "100", "--scans", "2", "--repeats", "1", "--warmup", "0")
