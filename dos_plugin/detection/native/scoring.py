@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dos_plugin.detection.native.metric import Scan, nuscenes_metrics
 from dos_plugin.detection.native.submission import submission
+from dos_plugin.probing.compare import progress
 from dos_plugin.whole_file import write_whole
 
 NEEDED = ("boxes", "box_labels", "offset_box", "token", "ego", "pose")
@@ -47,7 +48,7 @@ def detect(model: nn.Module, loader: Iterable[Mapping[str, Any]], where: str) ->
     device = next(model.parameters()).device
     found: dict[str, tuple] = {}
     losses = []
-    for batch in loader:
+    for batch in progress(loader, f"boxes, {where}"):
         absent = [key for key in NEEDED if key not in batch]
         if absent:
             raise KeyError(f"a batch of {where} lacks {', '.join(absent)}: Collect passes them on")
