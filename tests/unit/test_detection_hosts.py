@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import types
 
 import pytest
 
@@ -15,6 +16,17 @@ def test_without_mmdetection3d(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     message = "needs MMDetection3D 1.4, and mmdet3d.* is not there: see docs/detection.md"
     with pytest.raises(ImportError, match=message):
+        importlib.import_module(PACKAGE)
+
+
+def test_without_compiled_operators(monkeypatch):
+    class Lite(types.ModuleType):
+        def __getattr__(self, name):
+            raise ModuleNotFoundError("No module named 'mmcv._ext'", name="mmcv._ext")
+
+    monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
+    monkeypatch.setitem(sys.modules, f"{PACKAGE}.encoder", Lite("encoder"))
+    with pytest.raises(ImportError, match=r"without its compiled operators .*install mmcv 2\.1\.0"):
         importlib.import_module(PACKAGE)
 
 
