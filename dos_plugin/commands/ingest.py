@@ -13,6 +13,7 @@ from dos_plugin.ingest.sources import find_files
 from dos_plugin.ingest.write import Outcome, Settings, ingest
 from dos_plugin.messages import some
 
+SCENE = ("coord.npy", "strength.npy", "color.npy", "segment.npy")
 LISTED = 5  # scans with dropped points; in organised clouds all have some
 EXAMPLES = """examples:
   dos-plugin ingest drive/ --out data/mine
@@ -143,6 +144,7 @@ def _ingest(args: argparse.Namespace) -> Outcome:
     labels = None if args.labels is None else LabelFiles(args.labels)
     others: Counter[str] = Counter()
     files, missing = find_files(args.source, others)
+    files = [file for file in files if not _is_of_scene(file, settings.out)]
     if labels is not None:
         scans = [file for file in files if not labels.holds(file)]
         if files and not scans:
@@ -157,6 +159,11 @@ def _ingest(args: argparse.Namespace) -> Outcome:
     outcome = ingest(files, settings, labels, args.workers)
     outcome.skipped = {str(path): why for path, why in missing.items()} | outcome.skipped
     return outcome
+
+
+def _is_of_scene(file: Path, out: Path) -> bool:
+    """Whether a file is what ingest wrote before, below its source."""
+    return file.name in SCENE and out.resolve() in file.resolve().parents[2:3]
 
 
 def _tell(outcome: Outcome, args: argparse.Namespace) -> None:
@@ -202,10 +209,8 @@ def _tell_points(outcome: Outcome, args: argparse.Namespace) -> None:
         "above": f"points with a strength above {outcome.scale:g}, set to 1 (see --strength-scale)",
     }.items():
         if number := outcome.counts[what]:
-            share = ""
-            if what == "above" and outcome.points:
-                share = f", {number / outcome.points:.2%} of all,"
-            print(f"{number:,}{share} {text}, in {outcome.scans[what]:,} scans")
+            share = number / outcome.counts["read"]
+            print(f"{number:,} ({share:.2%}) {text}, in {outcome.scans[what]:,} scans")
     for where, extent in list(outcome.long.items())[:LISTED]:
         print(f"{where}: {tell_long(extent)}")
     if len(outcome.long) > LISTED:

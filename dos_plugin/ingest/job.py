@@ -90,6 +90,7 @@ class Done:
     zeros: int = 0
     negative: int = 0
     far: int = 0
+    read: int = 0
     above: int = 0  # strengths above the divisor
     classes: dict[int, int] = field(default_factory=dict)
 
@@ -202,6 +203,7 @@ def _write(settings: Settings, read: Read, scan: Scan) -> Done:
         zeros=scan.zeros,
         negative=scan.negative,
         far=scan.far,
+        read=scan.read,
     )
     arrays = {"coord": scan.coord}
     if scan.strength is not None:

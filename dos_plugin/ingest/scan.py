@@ -34,6 +34,7 @@ class Scan:
         zeros: number of points left out because they are missing returns, stored as (0, 0, 0).
         negative: number of points with a negative strength, which is set to 0, or left out.
         far: number of points left out because they are too far away.
+        read: number of points of the file.
     """
 
     coord: np.ndarray
@@ -45,6 +46,7 @@ class Scan:
     zeros: int = 0
     negative: int = 0
     far: int = 0
+    read: int = 0
 
 
 def extent_of(coord: np.ndarray) -> float:
@@ -127,6 +129,7 @@ def make_scan(
         zeros=int(zero.sum()),
         negative=int(below.sum()),
         far=int(far.sum()),
+        read=count,
     )
 
 

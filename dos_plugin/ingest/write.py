@@ -31,8 +31,8 @@ class Outcome:
         points: points in the folders written.
         dropped: scan -> number of its points with NaN or infinite values, which are left out.
         long: scan -> its extent in metres, where that is more than :data:`~.scan.LONGEST`.
-        counts: points with ``zeros``, ``negative``, ``far`` or ``above``, as of
-            :class:`~.job.Done`, of the folders written and kept.
+        counts: points that were ``read`` for the folders written and kept, and those among them
+            with ``zeros``, ``negative``, ``far`` or ``above``, as of :class:`~.job.Done`.
         scans: number of scans with such points.
         skipped: scan -> why it was left out.
         scale: strengths were divided by this.
@@ -175,7 +175,7 @@ def _count(outcome: Outcome, done: Done) -> None:
         return
     if done.dropped:
         outcome.dropped[done.where] = done.dropped
-    for what in ("zeros", "negative", "far", "above"):
+    for what in ("read", "zeros", "negative", "far", "above"):
         if number := getattr(done, what):
             outcome.counts[what] += number
             outcome.scans[what] += 1

@@ -57,6 +57,14 @@ def test_files_folders_and_patterns_name_each_file_once(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out/mine").iterdir()) == ["a", "b"]
 
 
+def test_scenes_below_the_source_are_no_scans(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", points(50))
+    assert call(tmp_path, "--out", tmp_path / "data/mine") == 0
+    assert call(tmp_path, "--out", tmp_path / "data/mine") == 0
+    assert "0 scans with 0 points written" in capsys.readouterr().out
+    assert len(tree(tmp_path / "data")) == 2
+
+
 def test_bad_files_are_listed_and_the_rest_is_written(tmp_path, capsys):
     good = write_bin(tmp_path / "good.bin", points(20))
     cut = write_bin(tmp_path / "cut.bin", points(20))

@@ -54,17 +54,18 @@ def header(types, stamp):
     return types["std_msgs/msg/Header"](**first, stamp=time, frame_id="lidar")
 
 
-def cloud(store, stamp, number, big=False, height=1, gap=0):
-    """A PointCloud2; ``gap`` bytes lie after each of its rows."""
+def cloud(store, stamp, number, big=False, height=1, gap=0, strength="intensity"):
+    """A PointCloud2; ``gap`` bytes lie after each of its rows, ``strength`` is a name."""
     points = rows(number, ">" if big else "<")
     field = store.types["sensor_msgs/msg/PointField"]
+    names = [strength if name == "intensity" else name for name in FIELDS]
     lines = points.reshape(height, -1)
     data = b"".join(line.tobytes() + bytes(gap) for line in lines)
     return store.types["sensor_msgs/msg/PointCloud2"](
         header=header(store.types, stamp),
         height=height,
         width=lines.shape[1],
-        fields=[field(n, o, d, 1) for (n, d), o in zip(FIELDS.items(), OFFSETS)],
+        fields=[field(n, o, d, 1) for n, o, d in zip(names, OFFSETS, FIELDS.values())],
         is_bigendian=big,
         point_step=40,
         row_step=lines.shape[1] * 40 + gap,
@@ -85,12 +86,12 @@ def write_bag(path, stamps, topics=("/points",)):
     return path
 
 
-def write_ros2(path, stamps, plugin):
+def write_ros2(path, stamps, plugin, topic="/points", **more):
     store = get_typestore(Stores.ROS2_HUMBLE)
     with Writer2(path, version=9, storage_plugin=plugin) as writer:
-        to = writer.add_connection("/points", "sensor_msgs/msg/PointCloud2", typestore=store)
+        to = writer.add_connection(topic, "sensor_msgs/msg/PointCloud2", typestore=store)
         for number, stamp in enumerate(stamps):
-            message = cloud(store, stamp, number, height=4, gap=24 * (number % 2))
+            message = cloud(store, stamp, number, height=4, gap=24 * (number % 2), **more)
             raw = store.serialize_cdr(message, message.__msgtype__)
             writer.write(to, START + number, raw)
     return path

@@ -26,7 +26,7 @@ def test_missing_returns_at_the_origin(tmp_path, capsys):
     kept = rows[np.arange(60) % 3 > 0]
     np.testing.assert_array_equal(read(tmp_path / "out", "a"), kept[:, :3])
     np.testing.assert_array_equal(read(tmp_path / "out", "a", "strength"), kept[:, 3:])
-    assert "20 points at (0, 0, 0) dropped" in capsys.readouterr().out
+    assert "20 (33.33%) points at (0, 0, 0) dropped" in capsys.readouterr().out
     assert call(tmp_path / "a.npy", "--keep-zeros", "--out", tmp_path / "all") == 0
     np.testing.assert_array_equal(read(tmp_path / "all", "a"), rows[:, :3])
     rows[:, :3] = 0
@@ -56,12 +56,12 @@ def test_negative_strengths(tmp_path, capsys):
     rows[[4, 9], 3] = -1
     np.save(tmp_path / "a.npy", rows)
     assert call(tmp_path / "a.npy", "--out", tmp_path / "zero") == 0
-    assert "2 points with a strength below 0, set to 0" in capsys.readouterr().out
+    assert "2 (4.00%) points with a strength below 0, set to 0" in capsys.readouterr().out
     strength = read(tmp_path / "zero", "a", "strength")
     np.testing.assert_allclose(strength, np.maximum(rows[:, 3:], 0) / 255, rtol=1e-6)
     drop = "--negative-strength", "drop"
     assert call(tmp_path / "a.npy", *drop, "--out", tmp_path / "drop") == 0
-    assert "2 points with a strength below 0, dropped" in capsys.readouterr().out
+    assert "2 (4.00%) points with a strength below 0, dropped" in capsys.readouterr().out
     kept = np.delete(rows, [4, 9], axis=0)
     np.testing.assert_array_equal(read(tmp_path / "drop", "a"), kept[:, :3])
 
@@ -88,7 +88,7 @@ def test_a_single_huge_strength_does_not_decide(tmp_path, capsys):
     assert call(tmp_path / "a.npy", "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "all divided by 255" in said
-    assert "1, 0.33% of all, points with a strength above 255, set to 1" in said
+    assert "1 (0.33%) points with a strength above 255, set to 1" in said
     expected = np.minimum(rows[:, 3:] / np.float32(255), 1)
     np.testing.assert_array_equal(read(tmp_path / "out", "a", "strength"), expected)
 
@@ -145,7 +145,7 @@ def test_far_points(tmp_path, capsys):
     assert f"{tmp_path / 'out/train/a'}: 5,0" in capsys.readouterr().out
     near = "--max-range", "100", "--out", tmp_path / "near"
     assert call(tmp_path / "a.npy", *near) == 0
-    assert "1 points beyond 100 m dropped" in capsys.readouterr().out
+    assert "1 (2.00%) points beyond 100 m dropped" in capsys.readouterr().out
     np.testing.assert_array_equal(read(tmp_path / "near", "a"), np.delete(rows, 3, 0)[:, :3])
 
 
