@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .fields import Fields, find, pick
+from .flat import FARTHEST
 
-FARTHEST = 10_000.0  # metres; other units, map coordinates and other layouts soon show larger ones
 STRENGTHS = (
     *("strength", "intensity", "intensities", "reflectivity", "reflectance", "remission"),
     *("rssi", "i"),
