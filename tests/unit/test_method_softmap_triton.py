@@ -1,4 +1,4 @@
-"""The Triton kernels of the softmap loss against its formulas in float64.
+"""The Triton kernels of the softmap loss, and those of softmap_cublas.py, against float64.
 
 The kernels run on a GPU where there is one, and in any case in Triton's interpreter. That one has
 to be chosen before triton is imported, so it gets a process of its own, which runs this file again.
