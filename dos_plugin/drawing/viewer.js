@@ -5,6 +5,7 @@ const header = JSON.parse(document.getElementById("header").textContent);
 const $ = (id) => document.getElementById(id);
 const FIELD_OF_VIEW = 50 * Math.PI / 180;
 const NEAR = 0.1; // share of the distance to the middle
+const SLOW = 60; // milliseconds that a picture may be late
 const GREY = [38, 42, 52]; // what a chosen class leaves
 const TYPES = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, uint32: Uint32Array };
 const ramps = Object.fromEntries(
@@ -182,6 +183,8 @@ class Pane {
     this.uniforms = Object.fromEntries(["matrix", "size", "reach", "discs"]
       .map((name) => [name, gl.getUniformLocation(program, name)]));
     this.buffers = [gl.createBuffer(), gl.createBuffer()];
+    gl.enableVertexAttribArray(0);
+    gl.enableVertexAttribArray(1);
     this.chooser();
     this.show(scan);
     listen(this);
@@ -210,8 +213,6 @@ class Pane {
     this.camera = structuredClone(scan.home);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[0]);
     gl.bufferData(gl.ARRAY_BUFFER, scan.coordArray, gl.STATIC_DRAW);
-    gl.vertexAttribPointer(0, 3, gl.UNSIGNED_SHORT, true, 0, 0);
-    gl.enableVertexAttribArray(0);
     this.label();
   }
 
@@ -219,8 +220,6 @@ class Pane {
     const gl = this.gl;
     gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[1]);
     gl.bufferData(gl.ARRAY_BUFFER, colours(this.scan), gl.DYNAMIC_DRAW);
-    gl.vertexAttribPointer(1, 3, gl.UNSIGNED_BYTE, true, 4, 0);
-    gl.enableVertexAttribArray(1);
     redraw();
   }
 
@@ -257,7 +256,8 @@ class Pane {
     ]);
   }
 
-  draw() {
+  /** Draw one point of so many. */
+  draw(every) {
     const { gl, canvas, uniforms } = this;
     const ratio = Math.min(window.devicePixelRatio || 1, 2);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.max(1, Math.round(n * ratio)));
@@ -268,7 +268,11 @@ class Pane {
     gl.uniform1f(uniforms.size, state.size * ratio);
     gl.uniform1f(uniforms.reach, this.camera.distance);
     gl.uniform1i(uniforms.discs, state.size * ratio > 3);
-    gl.drawArrays(gl.POINTS, 0, this.scan.count);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[0]);
+    gl.vertexAttribPointer(0, 3, gl.UNSIGNED_SHORT, true, 6 * every, 0);
+    gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[1]);
+    gl.vertexAttribPointer(1, 3, gl.UNSIGNED_BYTE, true, 4 * every, 0);
+    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.scan.count / every));
     this.mark();
     this.scaleBar();
   }
@@ -352,17 +356,38 @@ function follow(pane) {
       other.camera = { ...pane.camera, target: other.scan.home.target.map((value, axis) => value + moved[axis]) };
     }
   }
-  redraw();
+  redraw(true);
 }
 
-let waiting = false;
-function redraw() {
+let waiting = false, every = 1, rest;
+/** Draw soon. What moves is drawn with fewer points where that takes long, and in full at rest. */
+function redraw(moving = false) {
   if (waiting) return;
   waiting = true;
+  const asked = performance.now();
   requestAnimationFrame(() => {
     waiting = false;
-    panes.forEach((pane) => pane.draw());
+    if (moving) {
+      const delay = performance.now() - asked;
+      if (delay > SLOW) every = Math.min(32, 2 * every);
+      else if (delay < SLOW / 3) every = Math.max(1, every / 2);
+      clearTimeout(rest);
+      rest = setTimeout(() => redraw(), 250);
+    }
+    panes.forEach((pane) => pane.draw(moving ? every : 1));
   });
+}
+
+/** With how many points to begin to move, by the time that a picture takes. */
+function gauge() {
+  const started = performance.now();
+  for (const pane of panes) {
+    pane.draw(1);
+    const { gl } = pane;
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits for it
+  }
+  const late = (performance.now() - started) / SLOW;
+  while (every < 32 && every < late) every *= 2;
 }
 
 // ---- what the user does ------------------------------------------------------------------------
@@ -604,11 +629,12 @@ async function start() {
     if (mode) setMode(mode);
     else keys[event.key.length === 1 ? event.key.toLowerCase() : event.key]?.();
   });
-  new ResizeObserver(redraw).observe(document.querySelector("main"));
+  new ResizeObserver(() => redraw()).observe(document.querySelector("main"));
   reset();
   setMode(state.mode);
   requestAnimationFrame(() => requestAnimationFrame(() => {
     $("status").hidden = true;
+    gauge();
     window.viewer = { scans, panes, state, modes, pick, ready: true }; // for tests and the curious
   }));
 }

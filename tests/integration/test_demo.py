@@ -15,6 +15,7 @@ from dos_plugin import cli
 from dos_plugin.commands.demo import Plan, State, command_line, make_plan, pretrain
 from dos_plugin.runs.memory import PeakMemory
 from dos_plugin.runs.scalars import read_events
+from tests.viewer_pages import read_page
 
 
 def demo(folder, *options):
@@ -52,6 +53,11 @@ def test_demo_leaves_table_report_and_figures(finished):
     assert content["training"]["steps"] == 6
     assert content["commands"][1].startswith("python -m dos_plugin.minihost --num-gpus 2 --")
     assert (report / "report.html").stat().st_size > 100_000
+    header, _ = read_page(report / "view.html")
+    assert [mode["key"] for mode in header["modes"]] == [
+        *("label", "strength", "height", "components", "prototype")
+    ]
+    assert header["modes"][0]["names"][-1] == "clutter"
     for name in ("label-top", "pca-view", "prototype-top", "loss", "usage", "schedules"):
         assert (report / f"{name}.png").is_file()
 

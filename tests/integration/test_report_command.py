@@ -59,7 +59,9 @@ def test_a_run_with_all_hooks(run):
     for caption in ("epoch 0", "epoch 2", "All epochs"):
         assert f"<figcaption>{caption}</figcaption>" in page
     sources = re.findall(r'(?:src|href)="([^"]{0,22})', page)
+    sources.remove("view.html")
     assert all(re.match(r"data:image/(png|gif);base64,", source) for source in sources)
+    assert (run / "report/view.html").is_file()
 
 
 def test_what_is_left_of_it(run, tmp_path):

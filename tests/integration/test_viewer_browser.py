@@ -91,6 +91,17 @@ def test_two_scans_in_all_colours_and_the_points_like_a_clicked_one(browser, tmp
     )
     assert (pixels(browser) != first).any(axis=2).mean() > 0.01
 
+    # What moves may be drawn with fewer points; at rest all of them are.
+    browser.press("r")
+    browser.press("1")
+    browser.run(
+        "window.steps = []; every = 16; const draw = panes[0].draw;"
+        "panes[0].draw = (step) => { steps.push(step); draw.call(panes[0], step); };"
+        "follow(panes[0])"
+    )
+    browser.wait("steps.length > 1 && steps.at(-1) === 1")
+    assert browser.run("Math.max(...steps)") >= 8
+
     assert browser.console == []
     assert all(url.startswith("file:") for url in browser.requests)
 

@@ -83,7 +83,8 @@ def test_contents(wheel):
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dos_plugin").rglob("*.py")}
     assert len(configs) > 15 and configs <= names
     assert sum(name.endswith(".yaml") for name in configs) >= 2
-    assert modules <= names and "dos_plugin/reports/report.html" in names
+    pages = {f"dos_plugin/{p}" for p in ("reports/report.html", "drawing/viewer.html")}
+    assert modules | pages | {"dos_plugin/drawing/viewer.js"} <= names
     assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)
 
 
