@@ -8,7 +8,7 @@ Fields = dict[str, np.ndarray]  # name -> (N,); columns without a name have thei
 
 
 def find(fields: Fields, name: str) -> str | None:
-    """The column of a name, also with capitals or CloudCompare's prefix; None if there is none."""
+    """The column of a name, also with capitals, or the prefix of CloudCompare or A2D2; or None."""
     if name in fields:
         return name
     return next((field for field in fields if _plain(field) == _plain(name)), None)
@@ -27,7 +27,7 @@ def pick(fields: Fields, name: str) -> np.ndarray:
 
 
 def _plain(name: str) -> str:
-    return name.lower().removeprefix("scalar_")  # CloudCompare's prefix
+    return name.lower().removeprefix("scalar_").removeprefix("pcloud_attr.")
 
 
 def columns_of(rows: np.ndarray) -> Fields:

@@ -4,6 +4,7 @@ A ``.bin`` says nothing about itself. It is read in every way that its size allo
 one of them alone can be a scan.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -25,7 +26,10 @@ SAMPLE = 6_000  # numbers that are looked at
 FARTHEST = 1e4  # metres; other units, map coordinates and other layouts soon show larger ones
 NEAREST = 1e-6  # metres; what is nearer and not 0 is a number of another layout
 STRAY = 0.01  # share of values that may be so in a good scan
-POINTS = ("points", "coord", "xyz", "pos", "lidar", "pc", "data", "arr_0")  # in .npz, best first
+FEW = 100  # rows of an array that is no scan, if there is another
+# Of points in .npz, best first; the second is A2D2's.
+POINTS = ("points", "pcloud_points", "coord", "xyz", "pos", "lidar", "pc", "data", "arr_0")
+NO_POINTS = ("normal", "normals")
 COLORS = ("color", "colors", "rgb")
 
 
@@ -185,19 +189,17 @@ def read_npy(file: Path, columns: Sequence[str] | None = None) -> Fields:
 
 def read_npz(file: Path, columns: Sequence[str] | None = None) -> Fields:
     """Columns of a ``.npz`` file: one array of points, and beside it arrays of one value a point;
-    or all columns as arrays.
+    or all columns as arrays. Arrays of Python objects are left out.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it holds something else.
+        ValueError: it holds something else, or several arrays could be the points.
     """
-    with np.load(file) as content:
-        arrays = {name: content[name] for name in content.files}
+    arrays = _load_npz(file)
     rows = [name for name, a in arrays.items() if a.dtype.names or _is_table(a)]
-    named = [name for name in POINTS if name in rows]
     colors = [name for name in rows if name.lower() in COLORS]
-    tables = named or [name for name in rows if name not in colors]
-    fields: Fields = _of_array(arrays[tables[0]], columns) if tables else {}
+    table = _table_of_points({name: arrays[name] for name in rows if name not in colors})
+    fields: Fields = {} if table is None else _of_array(arrays[table], columns)
     count = len(next(iter(fields.values()))) if fields else None
     for name in colors:
         if arrays[name].shape == (count, 3) or not fields:
@@ -210,6 +212,34 @@ def read_npz(file: Path, columns: Sequence[str] | None = None) -> Fields:
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
         raise ValueError(f"no array of points among {shapes or 'none'}")
     return fields
+
+
+def _load_npz(file: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    with np.load(file) as content:
+        for name in content.files:
+            try:
+                arrays[name] = content[name]
+            except ValueError as error:
+                if "Object arrays" not in str(error):
+                    raise
+    return arrays
+
+
+def _table_of_points(tables: dict[str, np.ndarray]) -> str | None:
+    """The array of points among tables: by its name, else the only one, beside poses and others
+    of few rows, that can hold coordinates; None: there is none."""
+    by_name = {name.lower(): name for name in reversed(tables)}
+    for name in POINTS:
+        if name in by_name:
+            return by_name[name]
+    # calibration and boxes have few rows, pictures are bytes
+    able = [n for n, a in tables.items() if n.lower() not in NO_POINTS and a.dtype.itemsize > 1]
+    large = [name for name in able if math.prod(tables[name].shape[:-1]) > FEW] or able
+    if len(large) > 1:
+        listed = ", ".join(f"{name} {tables[name].shape}" for name in large)
+        raise ValueError(f"several arrays could be the points: {listed}; call theirs 'points'")
+    return large[0] if large else None
 
 
 def _is_table(array: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dos_plugin.ingest.fields import pick
 from dos_plugin.ingest.flat import tell_apart
 from dos_plugin.ingest.readers import read_fields
 from tests.unit.test_ingest import call
@@ -142,4 +143,27 @@ def test_npz(tmp_path, arrays):
 def test_npz_without_points(tmp_path):
     np.savez(tmp_path / "a.npz", pose=np.eye(2))
     with pytest.raises(ValueError, match=r"no array of points among pose \(2, 2\)"):
+        read_fields(tmp_path / "a.npz", "npz")
+
+
+@pytest.mark.parametrize("name", ["cloud", "Points", "points"])
+def test_the_points_of_an_npz_are_not_its_pose(tmp_path, name):
+    rows = scan()[:, :3]
+    arrays = {
+        "pose": np.eye(4),
+        "meta": np.array({"sensor": "roof"}, dtype=object),
+        "image": np.zeros((40, 50, 3), np.uint8),
+        "normals": np.ones_like(rows),
+        name: rows,
+        "pcloud_attr.reflectance": np.arange(COUNT),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    fields = read_fields(tmp_path / "a.npz", "npz")
+    np.testing.assert_array_equal(np.stack([fields[axis] for axis in "xyz"], 1), rows)
+    np.testing.assert_array_equal(pick(fields, "reflectance"), np.arange(COUNT))
+
+
+def test_an_npz_of_two_clouds_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", first=scan()[:, :3], last=scan()[:, :4])
+    with pytest.raises(ValueError, match=r"last \(720, 4\); call theirs 'points'"):
         read_fields(tmp_path / "a.npz", "npz")
