@@ -8,7 +8,7 @@ import numpy as np
 
 from dos_plugin.scenes.folders import write_folder
 
-from .fields import Fields, pick
+from .fields import Fields, find, pick
 from .labels import as_labels, map_labels, read_labels
 from .readers import Reading, read_scans
 from .scan import Scan, extent_of, make_scan
@@ -128,9 +128,9 @@ def _parts(settings: Settings, job: Job) -> Iterator[tuple[str, Fields]]:
         count = len(next(iter(fields.values()), ()))
         if job.label is not None:
             label = read_labels(job.label)
-            if len(label) != count:
-                raise ValueError(f"{len(label):,} labels for {count:,} points")
-            fields = {**fields, LABEL: label}
+            if label.size != count:
+                raise ValueError(f"{label.size:,} labels for {count:,} points: {job.label}")
+            fields = {**fields, LABEL: label.reshape(-1)}  # of an organised cloud they are (H, W)
         if settings.tile is None or not count:
             yield name, fields
             continue
@@ -144,6 +144,9 @@ def _make(settings: Settings, fields: Fields) -> tuple[Scan, np.ndarray | None]:
     label = fields.pop(LABEL, None)
     if settings.label_field is not None:
         label = pick(fields, settings.label_field)
+        used = None if settings.strength_field is None else find(fields, settings.strength_field)
+        column = find(fields, settings.label_field)
+        fields = {n: values for n, values in fields.items() if n != column or n == used}
     scan = make_scan(
         fields,
         settings.strength_field,

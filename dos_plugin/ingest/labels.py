@@ -136,7 +136,7 @@ def read_labels(file: Path) -> np.ndarray:
         try:
             with np.load(file) as content:
                 return content["data"] // 1000
-        except (ValueError, EOFError, KeyError, BadZipFile) as error:
+        except (ValueError, TypeError, EOFError, KeyError, BadZipFile) as error:
             raise ValueError(f"label file {file}: no panoptic labels of nuScenes") from error
     if file.suffix == ".bin":
         return np.fromfile(file, np.uint8)

@@ -94,6 +94,9 @@ def _search(root: Path, others: Counter[str]) -> list[Path]:
             folders.clear()
             continue
         for name in sorted([*names, *(f for f in folders if f.lower().endswith(tuple(SUFFIXES)))]):
+            if name.startswith("."):  # such as ._000000.bin, which macOS adds in copies
+                others["hidden"] += 1
+                continue
             path = Path(place, name)
             beside = next((end for end in NO_SCANS if name.endswith(end)), None)
             if beside is None and suffix_of(path) in SUFFIXES:
@@ -122,7 +125,7 @@ def scene_names(files: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names) or depth >= max(map(len, parts), default=1):
             break
         depth += 1
-    names = [re.sub(r"[^\w.-]", "_", name).lstrip(".") for name in names]
+    names = [re.sub(r"[^\w.-]", "_", name).lstrip(".") or "scan" for name in names]
     if len(set(names)) < len(names):  # such as "a b" and "a_b"
         names = [f"{name}-{number}" for number, name in enumerate(names)]
     return names

@@ -259,3 +259,15 @@ def test_scans_without_strength_among_others_are_left_out(tmp_path, capsys):
     assert call(tmp_path / "in", "--out", tmp_path / "none", "--strength-field", "none") == 0
     assert tree(tmp_path / "none") == ["train/a/coord.npy", "train/b/coord.npy"]
     assert "must do without them" in capsys.readouterr().out
+
+
+def test_hidden_files_are_no_scans_and_names_are_never_empty(tmp_path, capfd):
+    source, out = tmp_path / "drive", tmp_path / "out"
+    source.mkdir()
+    for name in ("a.npy", "...npy"):
+        np.save(source / name, np.arange(18.0).reshape(6, 3))
+    (source / "._a.npy").write_bytes(b"Mac OS X")
+    assert call(source, "--out", out) == 0
+    assert "files that are no scans: 2 hidden" in capfd.readouterr().out
+    assert call(source / "...npy", "--out", out) == 0
+    assert {path.name for path in (out / "train").iterdir()} == {"a", "scan"}

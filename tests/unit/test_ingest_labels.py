@@ -1,6 +1,7 @@
 """Labels: where their files are found, what they hold, the map to training ids."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -279,3 +280,42 @@ def test_mapping_is_a_table_look_up():
 def test_values_that_are_no_training_ids():
     with pytest.raises(ValueError, match=r"label -2 \(1 points\): no training id"):
         map_labels(np.array([-2, -1, 0, 3]), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("a.npy", np.array(3), "1 labels for 6 points: .*a.npy"),
+        ("a.npy", np.zeros(5, int), "5 labels for 6 points: .*a.npy"),
+        ("a_panoptic.npz", np.array(["car"] * 6), "no panoptic labels"),
+    ],
+)
+def test_label_files_of_another_kind_are_told(tmp_path, capfd, name, value, why):
+    for folder in ("scans", "labels"):
+        (tmp_path / folder).mkdir()
+    np.save(tmp_path / "scans/a.npy", np.arange(18.0).reshape(6, 3))
+    file = tmp_path / "labels" / name
+    np.save(file, value) if file.suffix == ".npy" else np.savez(file, data=value)
+    out = ("--out", tmp_path / "out")
+    assert call(tmp_path / "scans", *out, "--labels", tmp_path / "labels") == 2
+    assert re.search(why, capfd.readouterr().err)
+
+
+def test_labels_of_an_organised_cloud(tmp_path):
+    for folder in ("scans", "labels"):
+        (tmp_path / folder).mkdir()
+    rows = np.arange(1, 25.0).reshape(2, 4, 3)
+    rows[1, 2] = np.nan
+    np.save(tmp_path / "scans/a.npy", rows)
+    np.save(tmp_path / "labels/a.npy", np.arange(8).reshape(2, 4))
+    out = ("--out", tmp_path / "out")
+    assert call(tmp_path / "scans", *out, "--labels", tmp_path / "labels") == 0
+    segment = np.load(tmp_path / "out/train/a/segment.npy")
+    np.testing.assert_array_equal(segment, [0, 1, 2, 3, 4, 5, 7])
+
+
+def test_a_column_of_labels_is_no_strength(tmp_path):
+    np.save(tmp_path / "a.npy", np.c_[np.arange(18.0).reshape(6, 3), [0, 1, 2, 0, 1, 2]])
+    assert call(tmp_path / "a.npy", "--out", tmp_path / "out", "--label-field", "3") == 0
+    names = {path.name for path in (tmp_path / "out/train/a").iterdir()}
+    assert names == {"coord.npy", "segment.npy"}
