@@ -178,7 +178,10 @@ def read_label_map(file: str, tell: Callable[[str], object] | None = None) -> di
         OSError: it cannot be read.
         ValueError: it holds something else.
     """
-    text = Path(file).read_text()
+    try:
+        text = Path(file).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--label-map: {file} is no text in UTF-8") from error
     if Path(file).suffix == ".json":
         content = _parse(json.loads, ValueError, text, file)
     else:
@@ -189,9 +192,15 @@ def read_label_map(file: str, tell: Callable[[str], object] | None = None) -> di
         raise ValueError(f"--label-map: {file} must hold labels with their training ids")
     table = {}
     if isinstance(learning_map := content.get(LEARNING_MAP), dict):
-        numbers = all(isinstance(v, int) and v >= 0 for v in learning_map.values())
+        values = learning_map.values()
+        numbers = all(isinstance(v, int) and 0 <= v < 255 for v in values)
         content = {k: v - 1 for k, v in learning_map.items()} if numbers else learning_map
-        if tell is not None:
+        if 255 in values:
+            raise ValueError(
+                f"--label-map: {file}: {LEARNING_MAP} has 255: write -1 or 'ignore' in its place, "
+                "and its other ids count from 0"
+            )
+        if tell is not None and numbers:
             tell(f"label map: {LEARNING_MAP} of {file}, whose 0 is ignored and whose 1 becomes 0")
     for label, value in content.items():
         ignored = value in ("ignore", IGNORE)

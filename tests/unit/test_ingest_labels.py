@@ -319,3 +319,23 @@ def test_a_column_of_labels_is_no_strength(tmp_path):
     assert call(tmp_path / "a.npy", "--out", tmp_path / "out", "--label-field", "3") == 0
     names = {path.name for path in (tmp_path / "out/train/a").iterdir()}
     assert names == {"coord.npy", "segment.npy"}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"learning_map: {0: 255, 10: 0}", "map.yaml: learning_map has 255: write -1"),
+        ("0: 1".encode("utf-16"), "map.yaml is no text in UTF-8"),
+    ],
+)
+def test_maps_that_would_be_misread_are_refused(tmp_path, data, why):
+    (tmp_path / "map.yaml").write_bytes(data)
+    with pytest.raises(ValueError, match=why):
+        read_label_map(str(tmp_path / "map.yaml"))
+
+
+def test_a_learning_map_with_minus_one_counts_from_0(tmp_path):
+    (tmp_path / "map.yaml").write_bytes(b"\xef\xbb\xbflearning_map: {0: -1, 10: 0, 20: 1}")
+    told = []
+    table = read_label_map(str(tmp_path / "map.yaml"), told.append)
+    assert table == {0: -1, 10: 0, 20: 1} and not told
