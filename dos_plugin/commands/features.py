@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dos_plugin.commands.ingest import add_plain_numbers
 from dos_plugin.encoder.encoder import MAX_VOXELS, Encoder, load
 from dos_plugin.encoder.features import Features
 from dos_plugin.encoder.scan import is_scene
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--per", choices=("point", "voxel"), default="point", help="rows of the features")
     add("--half", action="store_true", help="features as float16, in half the space")
     add("--format", help="of all files, as of dos-plugin ingest (default: by suffix)")
+    add_plain_numbers(parser)
     add("--strength-field", metavar="NAME", help="field with the strengths, 'none' for none")
     add(
         "--strength-scale",
@@ -158,7 +160,7 @@ def _write(
             weights=weights,
             per=args.per,
             half=args.half,
-            options=[args.format, args.strength_field, args.strength_scale],
+            options=_reading(args),
             max_voxels=args.max_voxels,
         )
     )
@@ -169,10 +171,16 @@ def _write(
                 "--out"
             )
         return False
-    scan = encoder.read(path, args.format, args.strength_field, args.strength_scale)
+    scan = encoder.read(path, *_reading(args))
     arrays: dict[str, Any] = content(encoder(scan), args.per, args.half)
     write_whole(file, lambda partial: np.savez(partial, made=made, **arrays))
     return True
+
+
+def _reading(args: argparse.Namespace) -> list[Any]:
+    """How the files are to be read, in the order of :meth:`Encoder.read`."""
+    numbers = [args.columns, args.dtype]
+    return [args.format, args.strength_field, args.strength_scale, *numbers]
 
 
 def _made(file: Path) -> str | None:

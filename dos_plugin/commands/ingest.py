@@ -41,14 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="ROOT", help="data root to write to")
     add("--split", default="train", help="folder below ROOT")
     add("--format", choices=FORMATS, help="of all files (default: by suffix)")
-    add(
-        "--columns",
-        type=_names,
-        metavar="NAMES",
-        help="names of the columns of plain numbers (.bin, .npy, .npz) with commas between, _ for "
-        "one to leave out (default of a .bin: 3 to 5 columns are told apart)",
-    )
-    add("--dtype", choices=DTYPES, help="of the numbers in a .bin (default: told apart)")
+    add_plain_numbers(parser)
     add("--topic", help="topic of the scans in recordings (default: the only one)")
     add("--every", type=int, default=1, metavar="N", help="take every N-th scan of recordings")
     add("--tile", type=float, metavar="M", help="cut maps into squares of M metres")
@@ -107,6 +100,20 @@ def _names(text: str) -> tuple[str, ...]:
             f"{text!r}, expected names such as x,y,z,intensity, x, y and z among them, each once"
         )
     return names
+
+
+def add_plain_numbers(parser: argparse.ArgumentParser) -> None:
+    """Options that say what is in files of plain numbers."""
+    parser.add_argument(
+        "--columns",
+        type=_names,
+        metavar="NAMES",
+        help="names of the columns of plain numbers (.bin, .npy, .npz) with commas between, _ for "
+        "one to leave out (default of a .bin: 3 to 5 columns are told apart)",
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="of the numbers in a .bin (default: told apart)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

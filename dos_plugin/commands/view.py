@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dos_plugin.commands.ingest import add_plain_numbers
 from dos_plugin.drawing.viewer import MOST_POINTS, View, write_view
 from dos_plugin.ingest.labels import LabelFiles, map_labels, read_label_map, read_labels
 from dos_plugin.ingest.sources import FORMATS, find_files, scene_names
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="ROOT", help="of a run: data root (default: the one it was trained on)")
     add("--split", help="of a run: its scans (default: val if there is one, else train)")
     add("--format", choices=FORMATS, help="of the files (default: by suffix)")
+    add_plain_numbers(parser)
     add("--strength-field", metavar="NAME", help="of the files, as for dos-plugin ingest")
     add("--strength-scale", type=float, metavar="S", help="divide strengths of the files by S")
     add("--labels", metavar="PLACE", help="label files, as for dos-plugin ingest")
@@ -176,9 +178,9 @@ def _of_files(args: argparse.Namespace) -> tuple[str, list[View], list[str]]:
     read = read_scan if encoder is None else encoder.read
     # Without an encoder strengths are shown as they are stored.
     scale = args.strength_scale or (1.0 if encoder is None else None)
+    how = (args.format, args.strength_field, scale, args.columns, args.dtype)
     scans = [
-        _labelled(read(file, args.format, args.strength_field, scale), file, labels, table)
-        for file in progress(files, "reading")
+        _labelled(read(file, *how), file, labels, table) for file in progress(files, "reading")
     ]
     views = [
         View(

@@ -145,6 +145,8 @@ class Encoder:
         format: str | None = None,
         strength_field: str | None = None,
         strength_scale: float | None = None,
+        columns: Sequence[str] | None = None,
+        dtype: str | None = None,
     ) -> Scan:
         """A scan of a file, or of a scene folder in the host's layout.
 
@@ -157,12 +159,15 @@ class Encoder:
                 its data set does; of other files by 1 or 255, whichever brings all but 0.1 % to at
                 most 1, and these count as 1, with a warning if any is above 1; those of a folder
                 stay.
+            columns: names of the columns of plain numbers (``.bin``, ``.npy``, ``.npz``), ``_`` for
+                one to leave out; None: told apart.
+            dtype: of the numbers in a ``.bin``, ``float32`` or ``float64``; None: told apart.
 
         Raises:
             OSError: there is no such file, or it cannot be read.
             ValueError: its content is bad, or it lacks an input of this encoder; names the file.
         """
-        scan = read_scan(path, format, strength_field, strength_scale)
+        scan = read_scan(path, format, strength_field, strength_scale, columns, dtype)
         self._check(scan)
         return scan
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from dos_plugin.ingest.readers import Fields, read_fields
+from dos_plugin.ingest.readers import Fields, Reading, read_fields
 from dos_plugin.ingest.scan import FARTHEST, make_scan
 from dos_plugin.ingest.sources import format_of
 from dos_plugin.messages import warn_counted
@@ -159,6 +159,8 @@ def read_scan(
     format: str | None = None,
     strength_field: str | None = None,
     strength_scale: float | None = None,
+    columns: Sequence[str] | None = None,
+    dtype: str | None = None,
 ) -> Scan:
     """A scan of a file, or of a scene folder in the host's layout.
 
@@ -169,6 +171,9 @@ def read_scan(
         strength_scale: strengths are divided by it. None divides those of nuScenes by 255, as its
             data set does; of other files by 1 or 255, whichever brings all but 0.1 % to at most 1,
             and these count as 1, with a warning if any is above 1; those of a folder stay.
+        columns: names of the columns of plain numbers (``.bin``, ``.npy``, ``.npz``), ``_`` for one
+            to leave out; None: told apart.
+        dtype: of the numbers in a ``.bin``, ``float32`` or ``float64``; None: told apart.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -182,7 +187,8 @@ def read_scan(
         raise FileNotFoundError(f"{path}: no such scan file or scene folder")
     try:
         kind = format or format_of(path)
-        fields = read_fields(path, kind)
+        how = Reading(None if columns is None else tuple(columns), dtype)
+        fields = read_fields(path, kind, how)
         # Labels follow their points through every selection: here they are numbers of rows.
         rows = np.arange(len(next(iter(fields.values()))))
         found = make_scan(fields, strength_field, rows)

@@ -8,6 +8,7 @@ import numpy as np
 from .fields import Fields, find, pick
 
 GROUND_CLASS = 2  # https://www.asprs.org/divisions-committees/lidar-division: LAS classes
+LARGEST = 1e7  # metres; the longest way on Earth is twice that
 LOW = 5.0  # percent of the points of a map that lie about as low as its ground
 ENOUGH = 100  # classified points, or such low ones, that tell a tile's ground from the map's
 
@@ -31,14 +32,27 @@ def cut(fields: Fields, edge: float, overlap: float) -> Iterator[tuple[str, Fiel
     low, high = xy[finite].min(0), xy[finite].max(0)
     step = edge - overlap
     ground = ground_level(fields)
+    if (size := (high - low).max()) > LARGEST:
+        raise ValueError(
+            f"a map of {size:.3g} m, expected at most {LARGEST:g}: other units, or single points "
+            "that have to be removed?"
+        )
     counts = [max(1, math.ceil((size - overlap) / step)) for size in high - low]
-    for i in range(counts[0]):
+    for i in _occupied(xy[finite, 0] - low[0], edge, step, counts[0]):
         column = np.flatnonzero(_within(xy[:, 0] - low[0] - i * step, edge, i == counts[0] - 1))
-        for j in range(counts[1]):
-            inside = _within(xy[column, 1] - low[1] - j * step, edge, j == counts[1] - 1)
+        rows = xy[column, 1]
+        for j in _occupied(rows[np.isfinite(rows)] - low[1], edge, step, counts[1]):
+            inside = _within(rows - low[1] - j * step, edge, j == counts[1] - 1)
             if inside.any():
                 middle = low + [i * step + edge / 2, j * step + edge / 2]
                 yield f"x{i}-y{j}", _tile(fields, column[inside], middle, ground)
+
+
+def _occupied(values: np.ndarray, edge: float, step: float, count: int) -> list[int]:
+    """Numbers of the tiles along an axis that may hold one of the values, from 0, rising."""
+    last = np.unique(np.minimum(values // step, count - 1).astype(np.int64))
+    near = {int(tile) - back for tile in last for back in range(math.ceil(edge / step) + 1)}
+    return sorted(tile for tile in near if tile >= 0)
 
 
 def _within(values: np.ndarray, edge: float, last: bool) -> np.ndarray:

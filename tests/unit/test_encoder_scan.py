@@ -145,3 +145,17 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "cut.ply").write_text("ply\n")
     with pytest.raises(ValueError, match=r"cut.ply: cannot be read as ply"):
         read_scan(tmp_path / "cut.ply")
+
+
+def test_plain_numbers_whose_columns_are_named(tmp_path):
+    """Six columns as Waymo's in KITTI's form, which are not told apart without names."""
+    rows = np.random.default_rng(0).uniform(0, 1, (48, 6)).astype(np.float32)
+    file = tmp_path / "waymo.bin"
+    rows.tofile(file)
+    with pytest.raises(ValueError, match="--columns"):
+        read_scan(file)
+    names = "x y z intensity elongation time".split()
+    scan = read_scan(file, columns=names)
+    assert np.array_equal(scan.coord, rows[:, :3]) and np.array_equal(scan.strength, rows[:, 3:4])
+    rows.astype(np.float64).tofile(file)
+    assert np.allclose(read_scan(file, columns=names, dtype="float64").coord, rows[:, :3])

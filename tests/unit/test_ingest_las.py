@@ -132,3 +132,34 @@ def test_a_broken_map(file, tmp_path, capsys):
 def test_bad_tiles(file, tmp_path, capsys, words, why):
     assert call(file, *words, "--out", tmp_path / "out") == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("edge", "overlap"), [(10, 0), (10, 4), (10, 9.5), (7.5, 2)])
+def test_every_tile_that_holds_a_point_is_there(edge, overlap):
+    """Against all tiles of the box, one after the other."""
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(0, 60, (40, 3)).round(1)
+    xyz[0, 0] = np.nan
+    tiles = dict(cut(dict(zip("xyz", xyz.T)), edge, overlap))
+    low, step = np.nanmin(xyz, 0), edge - overlap
+    counts = [int(np.ceil((size - overlap) / step)) for size in np.nanmax(xyz, 0)[:2] - low[:2]]
+    expected = {}
+    for i, j in np.ndindex(*counts):
+        inside = np.ones(len(xyz), bool)
+        for axis, at in enumerate((i, j)):
+            start = xyz[:, axis] - low[axis] - at * step
+            inside &= (start >= 0) & (start <= edge if at == counts[axis] - 1 else start < edge)
+        if inside.any():
+            expected[f"x{i}-y{j}"] = inside.sum()
+    assert {name: len(tile["x"]) for name, tile in tiles.items()} == expected
+    assert list(tiles) == list(expected)
+
+
+def test_a_map_with_a_point_far_away():
+    """Tiles without a point take no time; what is no place on Earth is told."""
+    x = np.array([0.0, 1.0, 9e6])
+    tiles = dict(cut(dict(x=x, y=x, z=x), 2, 0.5))
+    assert sorted(len(tile["x"]) for tile in tiles.values())[-1] == 2
+    x[2] = 1e30
+    with pytest.raises(ValueError, match=r"a map of 1e\+30 m, expected at most 1e\+07"):
+        next(cut(dict(x=x, y=x, z=x), 1, 0.5))
