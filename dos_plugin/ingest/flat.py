@@ -184,7 +184,12 @@ def read_npy(file: Path, columns: Sequence[str] | None = None) -> Fields:
         OSError: it cannot be read.
         ValueError: it holds something else.
     """
-    return _of_array(np.load(file), columns)
+    array = np.load(file)
+    if array.dtype == np.uint8 and array.ndim == 3:
+        raise ValueError(f"bytes of shape {array.shape}: a picture, not points")
+    if array.shape == (4, 4) and np.array_equal(array[3], [0, 0, 0, 1]):
+        raise ValueError("a (4, 4) pose, not points")
+    return _of_array(array, columns)
 
 
 def read_npz(file: Path, columns: Sequence[str] | None = None) -> Fields:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dos_plugin.ingest.fields import pick
-from dos_plugin.ingest.flat import tell_apart
+from dos_plugin.ingest.flat import read_npy, tell_apart
 from dos_plugin.ingest.readers import read_fields
 from tests.unit.test_ingest import call
 
@@ -167,3 +167,13 @@ def test_an_npz_of_two_clouds_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", first=scan()[:, :3], last=scan()[:, :4])
     with pytest.raises(ValueError, match=r"last \(720, 4\); call theirs 'points'"):
         read_fields(tmp_path / "a.npz", "npz")
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [(np.ones((4, 6, 3), np.uint8), "a picture, not points"), (np.eye(4), "a .4, 4. pose")],
+)
+def test_arrays_that_are_no_points(tmp_path, array, why):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match=why):
+        read_npy(tmp_path / "a.npy")
