@@ -344,7 +344,7 @@ def test_options_are_those_of_the_training(config, tmp_path):
     assert done.returncode == 1 and str(root) in row(done.stdout, "data.train")
     write_scans(root, "train", 3)
     done = ask("--config", config, "--options", *options, cwd=tmp_path)
-    assert done.returncode == 0 and "split train: 3" in row(done.stdout, "data.train")
+    assert done.returncode == 0 and "split train: 3 samples" in " ".join(done.stdout.split())
     assert "2 scenes" in row(done.stdout, "batch  ")
     done = ask("--options", *options, cwd=tmp_path)
     assert done.returncode and "--options: change a config" in done.stderr
