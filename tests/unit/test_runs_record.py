@@ -124,7 +124,7 @@ def test_an_unknown_model_and_a_checkpoint_of_another_size(run, capsys):
     assert "Nobody-v1" in found["Random weights"]
     assert "there are none" in next(v for k, v in found.items() if k.startswith("labels of"))
     assert "Loss over training batches" in page
-    assert "does not fit" in found["scans to turn around"]
+    assert "does not fit" in found["view.html"]
     assert errors.count("missing: ") == 5
 
 
