@@ -20,13 +20,19 @@ class BatchVoxels(NamedTuple):
     dropped: Tensor  # (B,) int64: points outside the range or not finite
 
 
-def check_strength(low: float, high: float, scale: float, where: str) -> None:
+# Points of which one has a strength above 1 where strengths go to 255.
+ENOUGH = 1000
+
+
+def check_strength(low: float, high: float, scale: float, points: int, where: str) -> None:
     """Refuse the strength of a scan, brought to 0..1 by ``scale``, that is not there.
 
     Raises:
-        ValueError: If it goes beyond, or not beyond ``scale``: then it was 0 to 1 before.
+        ValueError: If it goes beyond, or in all of many points not beyond ``scale``: then it was 0
+            to 1 before.
     """
-    if low < -0.01 or high > 1.01 or (scale < 0.1 and 0 < high <= 1.01 * scale):
+    twice = scale < 0.1 and 0 < high <= 1.01 * scale and points >= ENOUGH
+    if low < -0.01 or high > 1.01 or twice:
         raise ValueError(
             f"strength_scale={scale:g}: strength of {where} goes from {low:g} to {high:g}, "
             "expected 0 to 1 as in the pretraining: 1 / 255 is for 0 to 255, 1 for 0 to 1"
@@ -107,6 +113,6 @@ class ScanVoxels:
         scan = scan * scale
         if not self._strength_seen and len(scan):  # once: a GPU waits for it
             low, high = scan[:, column].aminmax()
-            check_strength(float(low), float(high), self.strength_scale, name(number))
+            check_strength(float(low), float(high), self.strength_scale, len(scan), name(number))
             self._strength_seen = True
         return scan

@@ -259,7 +259,7 @@ def test_features_lie_where_the_head_looks_for_the_box(name, small_configs):
     turned = torch.tensor([[math.cos(yaw), math.sin(yaw), 0], [-math.sin(yaw), math.cos(yaw), 0]])
     turned = torch.cat([turned, torch.tensor([[0.0, 0, 1]])])
     points = (torch.rand(4000, 3) - 0.5) * size @ turned + torch.tensor([x, y, 0])
-    scan = torch.cat([points, torch.rand(4000, 2)], dim=1)
+    scan = torch.cat([points, 255 * torch.rand(4000, 1), torch.zeros(4000, 1)], dim=1)
     voxels = model.data_preprocessor(dict(inputs=dict(points=[scan])))["inputs"]["voxels"]
     keys = ("voxels", "num_points", "coors")
     rows = model.pts_voxel_encoder(*(voxels[key] for key in keys))

@@ -46,7 +46,7 @@ class _Boxes:
             strength = np.asarray(data["strength"], np.float32).reshape(-1, 1) * self.strength_scale
             if len(strength):
                 low, high = float(strength.min()), float(strength.max())
-                check_strength(low, high, self.strength_scale, where)
+                check_strength(low, high, self.strength_scale, len(strength), where)
             data["strength"] = strength
         data["boxes"] = checked(boxes, where)
         data["box_labels"] = np.where(points >= self.min_points, labels, -1).astype(np.int64)
