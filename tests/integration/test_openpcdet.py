@@ -289,7 +289,7 @@ def test_features_lie_where_the_head_looks_for_the_box(host, read):
     config = small(read(f"dos/{NUSCENES}"), NUSCENES)
     model, _, _ = built(host, config)
     x, y, yaw = 12.3, -7.1, 0.4
-    points = np.column_stack([np.zeros(4000), car(x, y, yaw, count=4000), np.ones((4000, 2))])
+    points = np.column_stack([np.zeros(4000), car(x, y, yaw, count=4000), np.full((4000, 2), 9.0)])
     batch = dict(points=torch.from_numpy(points).float(), batch_size=1)
     model.eval()
     with torch.no_grad():
