@@ -35,7 +35,7 @@ class Browser:
         height: of the window, pixels.
 
     Attributes:
-        console: errors and warnings that the page gave out, uncaught ones, too.
+        console: errors that the page gave out, uncaught ones, too; warnings are often the driver's.
         requests: addresses that the page asked for.
     """
 
@@ -161,9 +161,9 @@ class Browser:
         method, params = event.get("method"), event.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.console.append(_text(params["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
+        elif method == "Runtime.consoleAPICalled" and params["type"] == "error":
             self.console.append(" ".join(str(arg.get("value")) for arg in params["args"]))
-        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.console.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
