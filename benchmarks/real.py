@@ -319,11 +319,10 @@ def main() -> None:
     if args.host == "embedded":
         args.rows = [row for row in args.rows if not row.startswith("Sonata")]
     benches = [Bench(args, place, seed) for place in args.places for seed in args.seeds]
+    tables: dict[str, list[dict[str, dict]]] = {place: [] for place in args.places}
     with ThreadPoolExecutor(args.jobs) as pool:
-        found = dict(zip(benches, pool.map(rows_of, benches)))
-    tables = {
-        place: [found[Bench(args, place, seed)] for seed in args.seeds] for place in args.places
-    }
+        for bench, table in zip(benches, pool.map(rows_of, benches)):
+            tables[bench.place].append(table)
     for place, seeds in tables.items():
         occurring = [name for name, value in seeds[0]["DOS"]["iou"].items() if value is not None]
         print(f"place {place} has {len(occurring)} of 19 classes: {', '.join(occurring)}")
