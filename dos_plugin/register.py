@@ -22,9 +22,12 @@ from dos_plugin.detection.native.transforms import (
     RangeVoxels,
 )
 from dos_plugin.hooks.feature_picture import FeaturePicture
+from dos_plugin.hooks.guard import NonFiniteGuard
 from dos_plugin.hooks.load import PretrainedLoader
 from dos_plugin.hooks.monitor import PrototypeMonitor
 from dos_plugin.hooks.online_probe import OnlineProbe
+from dos_plugin.hooks.resume import ExactResume
+from dos_plugin.hooks.weight_decay import StepWeightDecay
 from dos_plugin.host import HOST
 from dos_plugin.method import ZipfSinkhorn
 from dos_plugin.models.dos import DOS
@@ -54,7 +57,10 @@ COMPONENTS: dict[str, dict[str, type]] = {
     },
     "DATASETS": {"DOS-BoxDataset": BoxDataset, "DOS-NuScenesBoxDataset": NuScenesBoxDataset},
     "HOOKS": {
+        "ExactResume": ExactResume,
         "PretrainedLoader": PretrainedLoader,
+        "NonFiniteGuard": NonFiniteGuard,
+        "StepWeightDecay": StepWeightDecay,
         "PrototypeMonitor": PrototypeMonitor,
         "OnlineProbe": OnlineProbe,
         "FeaturePicture": FeaturePicture,

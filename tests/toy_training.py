@@ -1,10 +1,12 @@
 """A toy training that runs on both hosts: data, config, and a plugin module for custom_imports.
 
 As a module of ``custom_imports`` it registers, in the active host, the model ``Toy-v1`` and the
-hook ``Recorder``, which writes the order of events to ``<save_path>/events.json``.
+hooks ``Recorder``, which writes the order of events to ``<save_path>/events.json``, and ``Losses``,
+which adds a line a batch to ``<save_path>/losses.jsonl``, so that runs that are killed leave theirs.
 """
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +100,9 @@ def register() -> None:
     class Toy(HOST.PointModel):
         """Random on purpose: dropout and a random number in the loss."""
 
-        def __init__(self, channels: int) -> None:
+        def __init__(self, channels: int, ballast: int = 0) -> None:
             super().__init__()
+            self.register_buffer("ballast", torch.zeros(ballast))  # a file that takes its time
             self.body = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Dropout(0.5))
             self.head = nn.Linear(channels, 1)
             self.calls = []
@@ -179,6 +182,33 @@ def register() -> None:
 
         def weight(self) -> float:
             return self.trainer.model.head.weight.sum().item()
+
+    @HOST.HOOKS.register_module("Losses")
+    class Losses(HOST.HookBase):
+        """A line for each batch: place, scenes, exact loss, learning rate and weight decay.
+
+        Args:
+            pause: seconds to wait after each batch, so that a kill finds a run under way.
+        """
+
+        def __init__(self, pause: float = 0) -> None:
+            self.pause = pause
+
+        def after_step(self):
+            trainer = self.trainer
+            group = trainer.optimizer.param_groups[0]
+            line = dict(
+                place=[trainer.epoch, trainer.comm_info["iter"]],
+                names=sorted(trainer.comm_info["input_dict"]["name"]),
+                loss=trainer.comm_info["model_output_dict"]["loss"].item().hex(),
+                lr=group["lr"],
+                decay=group["weight_decay"],
+            )
+            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+            name = f"losses{rank or ''}.jsonl"
+            with (Path(trainer.cfg.save_path) / name).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            time.sleep(self.pause)
 
 
 register()

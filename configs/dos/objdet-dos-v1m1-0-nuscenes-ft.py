@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS for detection on nuScenes inside the host: CenterPoint on the encoder of PTv3.
 
-Weights: pretrain-dos-v1m1-0-nuscenes; --options hooks.0.branch=teacher takes its teacher,
+Weights: pretrain-dos-v1m1-0-nuscenes; --options hooks.1.branch=teacher takes its teacher,
 weight=None none. Data: the info files of the host, which hold the boxes; one sweep, as the host
 reads it, so that velocities are a guess. No objects are pasted and no classes balanced: figures are
 not those of the paper. Not run on nuScenes: memory, hours and figures are not known.
@@ -139,8 +139,10 @@ data = dict(
 )
 
 hooks = [
+    dict(type="ExactResume", save_steps=1000),
     dict(type="DetectionLoader", branch="student"),  # or teacher
     dict(type="ModelHook"),
+    dict(type="NonFiniteGuard"),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="DetectionEvaluator", metric="NDS", submission=True),

@@ -116,8 +116,10 @@ data = dict(
 ranges = dict(car=30.0, truck=30.0, bicycle=30.0, pedestrian=30.0, cone=30.0)  # metres
 
 hooks = [
+    dict(type="ExactResume"),
     dict(type="DetectionLoader", branch="student"),  # or teacher
     dict(type="ModelHook"),
+    dict(type="NonFiniteGuard"),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(

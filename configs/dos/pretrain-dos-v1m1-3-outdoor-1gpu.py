@@ -5,8 +5,6 @@ Batch: 24 scenes a step, 3 at a time with gradients of 8 batches accumulated. Th
 hold the points of 3 scenes, not of 24.
 Length: 20 epochs, 59,125 steps, as with two GPUs.
 Memory: about 13 GB, an estimate and no measurement, see pretrain-dos-v1m1-0-outdoor.py.
-The host's WeightDecaySchedular counts batches, but its length counts steps: the weight decay is at
-its final value after 1/8 of the run.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 1 -d dos -c pretrain-dos-v1m1-3-outdoor-1gpu -n NAME
 Probe and fine-tune: see pretrain-dos-v1m1-0-outdoor.py.

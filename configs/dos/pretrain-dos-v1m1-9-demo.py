@@ -154,9 +154,11 @@ data = dict(
 
 # hook
 hooks = [
+    dict(type="ExactResume"),
     dict(type="CheckpointLoader"),
     dict(type="ModelHook"),
-    dict(type="WeightDecaySchedular", base_value=0.04, final_value=0.2),
+    dict(type="NonFiniteGuard"),
+    dict(type="StepWeightDecay", base_value=0.04, final_value=0.2),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=None),

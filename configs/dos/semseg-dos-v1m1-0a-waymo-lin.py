@@ -1,7 +1,7 @@
 """
 Linear probe of DOS on Waymo: one linear layer on the frozen PTv3 encoder.
 
-Weights: pretrain-dos-v1m1-0-waymo; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-waymo; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's PTv3 for Waymo: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
 Differs: the host's outdoor probes (Utonia, Concerto) have 9 channels with colour and normals, and
 drop path on; here coordinates and strength, an encoder in eval mode that orders its points the same

@@ -1,7 +1,7 @@
 """
 Decoder probe of DOS on ScanNet200: a light decoder on the frozen PTv3 encoder.
 
-Weights: pretrain-dos-v1m1-0-scannet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-scannet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's Sonata: AdamW 0.002, 800 epochs, batch 24, Mix3D 0.8, gradients clipped at 3.
 Differs: the frozen encoder is in eval mode (no drop path of 0.3) and orders its points the same way
 each time.

@@ -1,7 +1,7 @@
 """
 Decoder probe of DOS on Waymo: a light decoder on the frozen PTv3 encoder.
 
-Weights: pretrain-dos-v1m1-0-waymo; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-waymo; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's PTv3 for Waymo: AdamW 0.002 (blocks 0.0002), 50 epochs, batch 12, Mix3D 0.8.
 Differs: the host's outdoor decoder probes (Utonia) have 9 channels with colour and normals, and
 drop path on in the frozen encoder; here coordinates and strength, an encoder in eval mode, and 5 cm

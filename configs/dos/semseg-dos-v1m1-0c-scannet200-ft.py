@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on ScanNet200: all of PTv3 is trained.
 
-Weights: pretrain-dos-v1m1-0-scannet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-scannet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's Sonata: AdamW 0.002, 800 epochs, batch 24, Mix3D 0.8, gradients clipped at 3.
 Differs: the loader, which stops where weights do not fit.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on SemanticKITTI: all of PTv3 is trained.
 
-Weights: pretrain-dos-v1m1-0-semantic-kitti; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-semantic-kitti; --options hooks.1.branch=teacher takes its teacher.
 Recipe: there is no PTv3 for SemanticKITTI in the host: its PTv3 for nuScenes (AdamW 0.002, blocks
 0.0002, 50 epochs, batch 12, Mix3D 0.8) with the classes, weights and augmentation of its SpUNet for
 SemanticKITTI.

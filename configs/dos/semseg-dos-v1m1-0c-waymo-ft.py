@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on Waymo: all of PTv3 is trained.
 
-Weights: pretrain-dos-v1m1-0-waymo; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-0-waymo; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's PTv3 for Waymo: AdamW 0.002 (blocks 0.0002), 50 epochs, batch 12, Mix3D 0.8.
 Differs: PT-v3m2 in the size of the pretraining with a light decoder, in place of PT-v3m1. Points
 are not clamped to a box.

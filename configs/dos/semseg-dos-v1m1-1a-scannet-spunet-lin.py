@@ -1,7 +1,7 @@
 """
 Linear probe of DOS on ScanNet v2: one linear layer on the frozen SpUNet.
 
-Weights: pretrain-dos-v1m1-1-scannet-spunet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-1-scannet-spunet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: that of our PTv3 probe: AdamW 0.002, 800 epochs, batch 24, Mix3D 0.8.
 Differs: the host has no probe of SpUNet. Frozen is in eval mode: statistics of BatchNorm stay those
 of the pretraining.

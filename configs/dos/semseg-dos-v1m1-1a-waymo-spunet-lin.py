@@ -1,7 +1,7 @@
 """
 Linear probe of DOS on Waymo: one linear layer on the frozen SpUNet.
 
-Weights: pretrain-dos-v1m1-1-waymo-spunet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-1-waymo-spunet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: that of our PTv3 probe: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
 Differs: the host has no probe of SpUNet. Frozen is in eval mode: statistics of BatchNorm stay those
 of the pretraining.

@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on nuScenes: all of SpUNet is trained.
 
-Weights: pretrain-dos-v1m1-1-nuscenes-spunet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-1-nuscenes-spunet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's SpUNet for nuScenes: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
 Differs: Mix3D, which the host leaves out here, and Lovasz loss beside cross entropy: as PTv3.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on ScanNet v2: all of SpUNet is trained.
 
-Weights: pretrain-dos-v1m1-1-scannet-spunet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-1-scannet-spunet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's SpUNet for ScanNet, trained on from MSC: SGD 0.05, 800 epochs, batch 48, Mix3D
 0.8.
 Differs: Lovasz loss beside cross entropy; features with normals, as in pretraining.

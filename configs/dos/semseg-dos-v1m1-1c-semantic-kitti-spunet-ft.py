@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on SemanticKITTI: all of SpUNet is trained.
 
-Weights: pretrain-dos-v1m1-1-semantic-kitti-spunet; --options hooks.0.branch=teacher takes its
+Weights: pretrain-dos-v1m1-1-semantic-kitti-spunet; --options hooks.1.branch=teacher takes its
 teacher.
 Recipe: the host's SpUNet for SemanticKITTI: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
 Differs: Lovasz loss beside cross entropy, as PTv3; points are not clamped.

@@ -1,7 +1,7 @@
 """
 Fine-tuning of DOS on Waymo: all of SpUNet is trained.
 
-Weights: pretrain-dos-v1m1-1-waymo-spunet; --options hooks.0.branch=teacher takes its teacher.
+Weights: pretrain-dos-v1m1-1-waymo-spunet; --options hooks.1.branch=teacher takes its teacher.
 Recipe: the host's SpUNet for Waymo: AdamW 0.002, 50 epochs, batch 12, Mix3D 0.8.
 Differs: points are not clamped.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

@@ -22,8 +22,8 @@ from dos_plugin.probing.scans import Scan as Voxels
 from dos_plugin.probing.scans import as_scan, dataset_config, extract, scan_transform
 from dos_plugin.runs.hub import find
 from dos_plugin.runs.provenance import training_of
-from dos_plugin.runs.random_state import seeded
 from dos_plugin.runs.run import Run, load_backbone, open_run
+from dos_plugin.seeding import seeded
 
 # Voxels encoded in one pass: more than a scan of one sensor has.
 MAX_VOXELS = 200_000

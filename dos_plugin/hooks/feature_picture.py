@@ -19,8 +19,8 @@ from dos_plugin.hooks.watch import (
 from dos_plugin.host import HOST
 from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.probing.scans import Scan, ScanSource, held_out_source
-from dos_plugin.runs.random_state import preserved_random
 from dos_plugin.runs.run import Run
+from dos_plugin.seeding import preserved_random
 from dos_plugin.whole_file import write_whole
 
 FOLDER, ANIMATION, COLOURS = "features", "features.gif", "colours.npy"

@@ -30,8 +30,8 @@ from dos_plugin.probing.scans import (
     count_classes,
     default_splits,
 )
-from dos_plugin.runs.random_state import preserved_random
 from dos_plugin.runs.run import Run
+from dos_plugin.seeding import preserved_random
 from dos_plugin.whole_file import write_whole
 
 FILE = "probe.json"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dos_plugin.models.backbone import Branch, build_backbone, frozen
 from dos_plugin.probing.scans import Scan, extract
-from dos_plugin.runs.random_state import seeded
+from dos_plugin.seeding import seeded
 
 LOADERS = ("CheckpointLoader", "PretrainedLoader")
 

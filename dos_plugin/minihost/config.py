@@ -4,10 +4,12 @@ import argparse
 import os
 
 import numpy as np
+import torch
 from mmengine.config import Config, DictAction
 
+from dos_plugin.seeding import set_seed
+
 from .distributed import get_rank, get_world_size
-from .seeding import set_seed
 
 # Every key that the real host reads without a default. Asking for all of them, used here or not,
 # keeps a config that runs on the embedded host valid on the real one.
@@ -133,6 +135,8 @@ def setup_config(cfg: Config) -> Config:
             )
         cfg[f"{key}_per_gpu"] = 1 if total is None else total // world_size
     set_seed(cfg.seed + get_rank() * cfg.num_worker_per_gpu)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
     return cfg
 
 

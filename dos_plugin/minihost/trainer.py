@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dos_plugin.messages import one_line
+from dos_plugin.seeding import EpochSampler, SeededDataset, derive_seed, set_seed
 from dos_plugin.whole_file import write_whole
 
 from . import log
@@ -26,7 +27,6 @@ from .distributed import get_rank, get_world_size, synchronize
 from .hooks import HookBase, build_hooks
 from .optim import build_optimizer, build_scheduler
 from .registry import TRAINERS, build_dataset, build_model
-from .seeding import EpochSampler, SeededDataset, derive_seed, set_seed
 from .storage import EventStorage
 
 _AMP_DTYPE = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -45,9 +45,8 @@ class Trainer:
     ``val_loader``, ``optimizer``, ``scheduler``, ``scaler`` (None without AMP), ``hooks``,
     ``epoch``, ``start_epoch``, ``max_epoch``, ``best_metric_value``.
 
-    Runs are reproducible and resumable as described in :mod:`.seeding`. One exception: where
-    the batches of an epoch are no multiple of ``gradient_accumulation_steps``, gradients are
-    carried over the epoch's end, and a resume at that point loses them (a warning says so).
+    Runs are reproducible as described in :mod:`dos_plugin.seeding`. Where the batches of an epoch
+    are no multiple of ``gradient_accumulation_steps``, gradients are carried over the epoch's end.
 
     The folder of the run is touched last, when the hooks have had their ``before_train``: a config,
     data set or checkpoint at fault leaves log and config of an earlier run as they were.
@@ -75,7 +74,7 @@ class Trainer:
         self.comm_info: dict[str, Any] = {}
         self.storage = EventStorage()
         self.data_iterator: Iterator = iter(())
-        self._accumulated = 0
+        self._gradient_accumulation_counter = 0
         self.logger.info(f"Save path: {cfg.save_path}, device: {self.device}")
         self.logger.info(f"Config:\n{cfg.pretty_text}", extra=log.FILE_ONLY)
         self.model = self.build_model()
@@ -121,23 +120,16 @@ class Trainer:
         """Loader of shuffled batches; an incomplete one is dropped if there is a full one."""
         cfg = self.cfg
         dataset = build_dataset(cfg.data.train)
-        sampler = EpochSampler(len(dataset), cfg.seed, get_rank(), get_world_size())
-        loader = _loader(
+        sampler = EpochSampler(len(dataset), cfg.batch_size, cfg.seed, get_rank(), get_world_size())
+        return _loader(
             cfg,
             SeededDataset(dataset, cfg.seed),
             self.device,
             batch_size=cfg.batch_size_per_gpu,
             sampler=sampler,
             collate_fn=functools.partial(point_collate_fn, mix_prob=cfg.mix_prob),
-            drop_last=len(dataset) > cfg.batch_size,
             persistent_workers=cfg.num_worker_per_gpu > 0,
         )
-        if len(loader) % cfg.gradient_accumulation_steps:
-            self.logger.warning(
-                f"an epoch has {len(loader)} batches, no multiple of gradient_accumulation_steps="
-                f"{cfg.gradient_accumulation_steps}: a resumed run will differ a little"
-            )
-        return loader
 
     def build_val_loader(self) -> DataLoader | None:
         """Loader of the validation set in order, the same each time; None unless ``evaluate``."""
@@ -247,7 +239,7 @@ class Trainer:
         for key, value in batch.items():
             if isinstance(value, torch.Tensor):
                 batch[key] = value.to(self.device, non_blocking=True)
-        if self._accumulated == 0:
+        if self._gradient_accumulation_counter == 0:
             self.optimizer.zero_grad()
         dtype = _AMP_DTYPE[cfg.amp_dtype]
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.autocast):
@@ -258,9 +250,9 @@ class Trainer:
                 )
             loss = output["loss"] / cfg.gradient_accumulation_steps
         (self.scaler.scale(loss) if cfg.enable_amp else loss).backward()
-        self._accumulated += 1
-        if self._accumulated >= cfg.gradient_accumulation_steps:
-            self._accumulated = 0
+        self._gradient_accumulation_counter += 1
+        if self._gradient_accumulation_counter >= cfg.gradient_accumulation_steps:
+            self._gradient_accumulation_counter = 0
             self._optimizer_step()
         if cfg.empty_cache and self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from dos_plugin.host import active_host
 from dos_plugin.method.matching import row_features
 from dos_plugin.models.inputs import datasets, feature_keys, flat_steps, grid_size
-from dos_plugin.runs.random_state import seeded
 from dos_plugin.runs.run import Run
+from dos_plugin.seeding import seeded
 
 # Transforms of a pretraining config that have no place in front of a frozen backbone: those that
 # draw random numbers and those that only arrange what the pretraining model wants.

@@ -25,7 +25,7 @@ from dos_plugin.models.backbone import (
 from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 from dos_plugin.runs.config import config_beside
 from dos_plugin.runs.hub import is_hub_folder
-from dos_plugin.runs.random_state import seeded
+from dos_plugin.seeding import seeded
 
 # What a training leaves in its folder; the report comes from the command of that name.
 OF_A_TRAINING = (

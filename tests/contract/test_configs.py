@@ -269,7 +269,7 @@ def test_settings_of_the_paper(name):
     temperatures = (model.student_temp, model.teacher_temp_start, model.teacher_temp_base)
     assert temperatures == (0.1, 0.04, 0.07)
     assert (model.momentum_base, model.momentum_final) == (0.994, 1.0)
-    decay = next(hook for hook in config.hooks if hook["type"] == "WeightDecaySchedular")
+    decay = next(hook for hook in config.hooks if hook["type"] == "StepWeightDecay")
     assert (decay["base_value"], decay["final_value"]) == (config.optimizer.weight_decay, 0.2)
     assert config.optimizer.weight_decay == 0.04 and config.clip_grad == 3.0
     assert config.enable_amp and config.amp_dtype == "bfloat16"

@@ -161,7 +161,7 @@ def test_resume_of_a_fine_tuning(data_roots, tmp_path):
         "num_worker": 1 if HOST.name != "minihost" else 0,
         "epoch": 2,
         "eval_epoch": 2,
-        "hooks.5.save_freq": 1,
+        "hooks.7.save_freq": 1,
         "weight": str(tmp_path / "pretrained.pth"),
         "save_path": str(tmp_path / "first"),
     }
@@ -265,7 +265,7 @@ def test_mode_classes_and_hooks(name):
     else:
         assert config.model.backbone_out_channels == backbone.dec_channels[0]
     kinds = [hook["type"] for hook in config.hooks]
-    assert kinds[:2] == ["PretrainedLoader", "ModelHook"]
+    assert kinds[:4] == ["ExactResume", "PretrainedLoader", "ModelHook", "NonFiniteGuard"]
     assert kinds.index("SemSegEvaluator") < kinds.index("CheckpointSaver")
     rates = config.scheduler.max_lr
     assert len(rates) == 1 + len(config.param_dicts)

@@ -84,7 +84,7 @@ def plan(finished, tmp_path, monkeypatch):
         "epoch=2",
         "eval_epoch=2",
         "data.train.transform.2.max_size=400",
-        "hooks.5.save_freq=1",
+        "hooks.7.save_freq=1",
     )
     return Plan(tmp_path / "run", folder / "data/dos-demo-quick", {}, options)
 

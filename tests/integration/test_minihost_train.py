@@ -122,7 +122,7 @@ def test_dos_is_reproducible_and_resumable(tmp_path):
         "epoch=4",
         "eval_epoch=4",
         "batch_size=2",
-        "hooks.5.save_freq=2",
+        "hooks.7.save_freq=2",
         "model.num_prototypes=16",
         "scheduler.pct_start=0.25",
     )

@@ -93,7 +93,7 @@ def data(tmp_path_factory) -> Path:
 def pretrained(data, tmp_path_factory) -> Path:
     """The demo's config, 20 steps."""
     folder = tmp_path_factory.mktemp("pretrained")
-    options = [f"save_path={folder}", f"data.train.data_root={data}", "hooks.5.save_freq=5"]
+    options = [f"save_path={folder}", f"data.train.data_root={data}", "hooks.7.save_freq=5"]
     run("tools/train.py", "--config-file", DEMO, "--options", *options, *SHORT)
     return folder
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dos_plugin.minihost import TRANSFORMS, DefaultDataset, collate_fn, point_collate_fn
-from dos_plugin.minihost.seeding import EpochSampler, SeededDataset, derive_seed, set_seed
+from dos_plugin.seeding import EpochSampler, SeededDataset, derive_seed, set_seed
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_errors_of_collate_name_the_key():
 
 
 def test_sampler_orders():
-    sampler = EpochSampler(10, seed=1)
+    sampler = EpochSampler(10, 2, seed=1)
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -188,14 +188,34 @@ def test_sampler_orders():
         epochs.append([index for _, index in order])
     assert sorted(epochs[0]) == list(range(10))
     assert epochs[0] == epochs[2] != epochs[1]
-    assert [i for _, i in EpochSampler(10, seed=2)] != epochs[0]
+    assert [i for _, i in EpochSampler(10, 2, seed=2)] != epochs[0]
 
 
-def test_sampler_splits_over_ranks():
-    parts = [EpochSampler(7, seed=1, rank=rank, world_size=2) for rank in range(2)]
-    assert [len(part) for part in parts] == [4, 4]
-    indices = [index for part in parts for _, index in part]
-    assert len(indices) == 8 and set(indices) == set(range(7))
+@pytest.mark.parametrize("length", [3, 4, 9, 11])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_every_number_of_ranks_sees_the_same_batches(length, world_size):
+    def batches(world_size):
+        ranks = [list(EpochSampler(length, 4, 1, rank, world_size)) for rank in range(world_size)]
+        assert {len(rank) for rank in ranks} == {len(EpochSampler(length, 4, 1, 0, world_size))}
+        share = 4 // world_size
+        parts = [[rank[i : i + share] for i in range(0, len(rank), share)] for rank in ranks]
+        return [{index for part in step for _, index in part} for step in zip(*parts)]
+
+    assert batches(world_size) == batches(1)
+
+
+def test_a_resumed_epoch_goes_on_behind_the_batches_that_were_seen():
+    for rank in range(2):
+        sampler = EpochSampler(11, 4, 1, rank, 2)
+        orders = []
+        for epoch in (3, 4):
+            sampler.set_epoch(epoch)
+            orders.append(list(sampler))
+        sampler.skip(3, batches=1)
+        for epoch, order in zip((3, 4), orders):
+            sampler.set_epoch(epoch)
+            assert list(sampler) == order[2 if epoch == 3 else 0 :]
+        assert len(sampler) == 4  # of a whole epoch: schedules count with it
 
 
 class Noisy(torch.utils.data.Dataset):
@@ -209,7 +229,7 @@ class Noisy(torch.utils.data.Dataset):
 
 
 def epoch_of(workers, epoch, batch_size=2):
-    sampler = EpochSampler(6, seed=5)
+    sampler = EpochSampler(6, 6, seed=5)
     sampler.set_epoch(epoch)
     loader = DataLoader(
         SeededDataset(Noisy(), 5), batch_size=batch_size, sampler=sampler, num_workers=workers

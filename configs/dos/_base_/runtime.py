@@ -23,9 +23,11 @@ wandb_project = "dos"
 wandb_key = None
 
 hooks = [
+    dict(type="ExactResume", save_steps=1000),
     dict(type="CheckpointLoader"),
     dict(type="ModelHook"),
-    dict(type="WeightDecaySchedular", base_value=0.04, final_value=0.2),
+    dict(type="NonFiniteGuard"),
+    dict(type="StepWeightDecay", base_value=0.04, final_value=0.2),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq=10),

@@ -24,8 +24,10 @@ wandb_project = "dos"
 wandb_key = None
 
 hooks = [
+    dict(type="ExactResume", save_steps=1000),
     dict(type="PretrainedLoader", branch="student"),  # or teacher
     dict(type="ModelHook"),
+    dict(type="NonFiniteGuard"),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="SemSegEvaluator"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dos_plugin.runs.random_state import preserved_random, seeded
+from dos_plugin.seeding import preserved_random, seeded
 
 
 def draw():
