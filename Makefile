@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test detection-env test-detection lint format clean
+.PHONY: demo test faults detection-env test-detection lint format clean
 
 .venv/.done: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,9 @@ demo: .venv/.done  ## pretrain on synthetic streets, probe, report: exp/dos/demo
 test: .venv/.done lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	if [ -e .venv-detection/.done ]; then $(MAKE) test-detection; fi
+
+faults: .venv/.done  ## the faults of docs/reliability.md, each as often as it says there
+	OMP_NUM_THREADS=1 DOS_FAULTS=full $(BIN)/python -m pytest -n 2 -q tests/faults
 
 # MMDetection3D, and what OpenPCDet imports, in an environment that sees the packages of .venv behind its own
 .venv-detection/.done: .venv/.done requirements-detection.txt

@@ -32,9 +32,13 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + rest
 
 
-def warn_counted(topic: str, message: str) -> None:
-    """Log ``message`` as the n-th warning of its topic; after the third only at powers of ten."""
+def warn_counted(topic: str, message: str, logger: logging.Logger | None = None) -> None:
+    """Log ``message`` as the n-th warning of its topic; after the third only at powers of ten.
+
+    A training's own logger takes it to ``train.log``; the workers that load data know none.
+    """
     _counts[topic] += 1
     count = _counts[topic]
     if count <= 3 or str(count).strip("0") == "1":
-        logging.getLogger("dos_plugin").warning("%s [%s, no. %d]", message, topic, count)
+        logger = logger or logging.getLogger("dos_plugin")
+        logger.warning("%s [%s, no. %d]", message, topic, count)

@@ -2,7 +2,7 @@
 
 As a module of ``custom_imports`` it registers, in the active host, the model ``Toy-v1`` and the
 hooks ``Recorder``, which writes the order of events to ``<save_path>/events.json``, and ``Losses``,
-which adds a line a batch to ``<save_path>/losses.jsonl``, so that runs that are killed leave theirs.
+which adds a line for each batch to ``<save_path>/losses.jsonl``, so that killed runs leave theirs.
 """
 
 import json
@@ -98,11 +98,17 @@ def register() -> None:
 
     @HOST.MODELS.register_module("Toy-v1")
     class Toy(HOST.PointModel):
-        """Random on purpose: dropout and a random number in the loss."""
+        """Random on purpose: dropout and a random number in the loss.
 
-        def __init__(self, channels: int, ballast: int = 0) -> None:
+        Args:
+            ballast: numbers of a buffer, so that writing a checkpoint takes its time.
+            poison: batches, counted from 0, whose loss is not a number.
+        """
+
+        def __init__(self, channels: int, ballast: int = 0, poison: tuple = ()) -> None:
             super().__init__()
-            self.register_buffer("ballast", torch.zeros(ballast))  # a file that takes its time
+            self.register_buffer("ballast", torch.zeros(ballast))
+            self.poison, self.seen = poison, 0
             self.body = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Dropout(0.5))
             self.head = nn.Linear(channels, 1)
             self.calls = []
@@ -119,6 +125,9 @@ def register() -> None:
             height = self.head(self.body(batch["feat"])).float()
             noise = 0.1 * torch.rand((), device=height.device)
             error = (height - batch["coord"][:, 2:]).square().mean()
+            if self.seen in self.poison:
+                error = error * torch.nan
+            self.seen += 1
             return dict(loss=error + noise, error=error.detach())
 
     @HOST.HOOKS.register_module("Recorder")
@@ -197,10 +206,11 @@ def register() -> None:
         def after_step(self):
             trainer = self.trainer
             group = trainer.optimizer.param_groups[0]
+            output = trainer.comm_info["model_output_dict"]
             line = dict(
                 place=[trainer.epoch, trainer.comm_info["iter"]],
                 names=sorted(trainer.comm_info["input_dict"]["name"]),
-                loss=trainer.comm_info["model_output_dict"]["loss"].item().hex(),
+                loss=output["loss"].item().hex() if "loss" in output else None,
                 lr=group["lr"],
                 decay=group["weight_decay"],
             )

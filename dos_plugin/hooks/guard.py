@@ -1,10 +1,11 @@
 """NonFiniteGuard: steps with NaN or infinite gradients change nothing, and are told."""
 
 import weakref
+from typing import Any
 
 import torch
 
-from dos_plugin.hooks.watch import bare_model, check_whole, is_main_process
+from dos_plugin.hooks.watch import bare_model, check_whole, is_main_process, world_size
 from dos_plugin.host import HOST
 from dos_plugin.messages import some, warn_counted
 
@@ -36,7 +37,7 @@ class NonFiniteGuard(HOST.HookBase):  # type: ignore[name-defined, misc]
         check_whole("NonFiniteGuard", "stop_after", stop_after)
         self.stop_after = stop_after
         self.in_a_row = 0
-        self.names: list[str] = []
+        self.forget()
 
     def before_train(self) -> None:
         model = bare_model(self.trainer)
@@ -48,7 +49,7 @@ class NonFiniteGuard(HOST.HookBase):  # type: ignore[name-defined, misc]
     def before_step(self) -> None:
         """Note what a step may spoil: several batches make one where gradients accumulate."""
         if not self.accumulating():
-            self.stepped, self.left_out, self.names = False, False, []
+            self.forget()
             if self.buffers:
                 torch._foreach_copy_(self.kept, self.buffers)
         batch = self.trainer.comm_info["input_dict"]
@@ -83,19 +84,39 @@ class NonFiniteGuard(HOST.HookBase):  # type: ignore[name-defined, misc]
             self.in_a_row = 0
             return
         self.in_a_row += 1
-        scenes = f"scenes {some(self.names)}" if self.names else "its scenes have no names"
-        kind = "gradients" if finite else "loss"
-        if is_main_process() or not finite:
+        finite, names = self.at_fault(finite)
+        scenes = f"scenes {some(names)}" if names else "its scenes have no names"
+        if is_main_process():
+            what = "gradients of an optimizer step are" if finite else "loss of a batch is"
             warn_counted(
                 "steps left out",
-                f"NonFiniteGuard: the {kind} of step {trainer.scheduler.last_epoch} in epoch "
-                f"{trainer.epoch + 1} is not finite, the step is left out: {scenes}",
+                f"NonFiniteGuard: the {what} not finite in epoch {trainer.epoch + 1}, batch "
+                f"{trainer.comm_info['iter'] + 1}, the step is left out: {scenes}",
+                trainer.logger,
             )
         if self.in_a_row >= self.stop_after:
             raise FloatingPointError(
                 f"{self.in_a_row} steps in a row without finite gradients, the last of {scenes}: "
                 f"{ADVICE}"
             )
+
+    def at_fault(self, finite: bool) -> tuple[bool, list[str]]:
+        """Whether the losses of all ranks are finite, and the scenes of those that are not.
+
+        All ranks come here: they have left out the same step.
+        """
+        ranks: list[Any] = [(finite, self.names)]
+        if (size := world_size()) > 1:
+            ranks = [None] * size
+            torch.distributed.all_gather_object(ranks, (finite, self.names))
+        all_finite = all(finite for finite, _ in ranks)
+        names = [name for finite, part in ranks if all_finite or not finite for name in part]
+        return all_finite, names
+
+    def forget(self) -> None:
+        """A new step begins."""
+        self.stepped = self.left_out = False
+        self.names: list[str] = []
 
     def restore_buffers(self) -> None:
         if self.buffers:

@@ -18,7 +18,15 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from dos_plugin.hooks.watch import LOADERS, bare_model, check_whole, is_main_process, open_wandb
+from dos_plugin.hooks.watch import (
+    LOADERS,
+    bare_model,
+    check_whole,
+    is_main_process,
+    open_wandb,
+    rank,
+    world_size,
+)
 from dos_plugin.host import HOST
 from dos_plugin.runs.checkpoint import load_file
 from dos_plugin.seeding import EpochSampler, SeededDataset, derive_seed, set_seed
@@ -158,11 +166,10 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
             )
             self.start.pop("batch", None)
             return loader
-        rank, world_size = _rank(), _world_size()
         dataset = loader.dataset
         if not isinstance(dataset, SeededDataset):
             dataset = SeededDataset(dataset, self.seed)
-        sampler = EpochSampler(len(dataset), size * world_size, self.seed, rank, world_size)
+        sampler = EpochSampler(len(dataset), size * world_size(), self.seed, rank(), world_size())
         sampler.set_epoch(epoch)
         sampler.skip(epoch, self.start.get("batch", 0))
         return DataLoader(
@@ -188,7 +195,7 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def draw_from(self, batch: int) -> None:
         """Seed what this process draws from the loading of a batch to that of the next."""
-        set_seed(derive_seed(self.seed, _rank(), self.trainer.epoch, batch))
+        set_seed(derive_seed(self.seed, rank(), self.trainer.epoch, batch))
 
     def advance_counters(self, batch: int) -> None:
         """Hooks of the host that count batches start at that of the epoch's beginning."""
@@ -309,7 +316,7 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
                 trainer.writer.close()
             if wandb := open_wandb(trainer):
                 wandb.finish(exit_code=TRY_AGAIN)
-        if _world_size() > 1:
+        if world_size() > 1:
             torch.distributed.barrier()
         logging.shutdown()
         sys.stdout.flush()
@@ -400,18 +407,9 @@ def _parameters(trainer: Any) -> list[torch.nn.Parameter]:
 
 
 def _any_rank(flag: bool, trainer: Any) -> bool:
-    if _world_size() == 1:
+    if world_size() == 1:
         return flag
     device = next(trainer.model.parameters()).device
     flags = torch.tensor(float(flag), device=device)
     torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
     return bool(flags)
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if _world_size() > 1 else 0
-
-
-def _world_size() -> int:
-    dist = torch.distributed
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -86,8 +86,18 @@ def check_after_loader(hook: Any) -> None:
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes."""
+    return rank() == 0
+
+
+def rank() -> int:
+    """Number of this process, 0 without others."""
+    return torch.distributed.get_rank() if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
     dist = torch.distributed
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def open_wandb(trainer: Any) -> Any:
