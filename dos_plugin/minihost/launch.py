@@ -2,9 +2,16 @@
 
 import argparse
 import os
-import socket
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,6 +25,11 @@ from .config import add_arguments, config_text, load_config, setup_config
 from .registry import TESTERS, TRAINERS
 
 Run = Callable[[Config, str], None]
+
+LOOPBACK = "127.0.0.1"
+PATIENCE = 30.0  # seconds that the other ranks get when one has failed, before they are killed
+INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for a program that Ctrl-C ended
+MISTAKES = (ValueError, OSError, KeyError, TypeError, NotImplementedError, ImportError)
 
 
 def run_training(cfg: Config, text: str) -> None:
@@ -42,32 +54,47 @@ def run_test(cfg: Config, text: str) -> None:
     TESTERS.build(dict(cfg=setup_config(cfg), **cfg.test)).test()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _told(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, ImportError) else None
+    return one_line(error) + (f"; because of {one_line(cause)}" if cause else "")
 
 
-def _worker(rank: int, world_size: int, url: str, run: Run, cfg: Config, text: str) -> None:
-    imports = cfg.get("custom_imports")
-    if imports:  # a spawned process has not read the config file
-        import_modules_from_strings(**imports)
-    backend = "gloo"
-    if torch.cuda.is_available():
-        backend = "nccl"
-        torch.cuda.set_device(rank)
-    dist.init_process_group(backend, init_method=url, world_size=world_size, rank=rank)
+def _error_key(rank: int) -> str:
+    return f"error of rank {rank}"
+
+
+def _worker(rank: int, world_size: int, port: int, run: Run, cfg: Config, text: str) -> None:
+    store = dist.TCPStore(LOOPBACK, port, is_master=False)
     try:
+        imports = cfg.get("custom_imports")
+        if imports:  # a spawned process has not read the config file
+            import_modules_from_strings(**imports)
+        backend = "gloo"
+        if torch.cuda.is_available():
+            backend = "nccl"
+            torch.cuda.set_device(rank)
+        dist.init_process_group(backend, store=store, world_size=world_size, rank=rank)
         run(cfg, text)
-    finally:
-        dist.destroy_process_group()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if os.environ.get("DOS_TRACEBACK") or not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        store.set(_error_key(rank), _told(error))  # the parent says it, once for all ranks
+        raise SystemExit(1) from None
+    dist.destroy_process_group()  # not after a failure: the others may never come to it
 
 
 def launch(cfg: Config, num_gpus: int = 1, run: Run = run_training) -> None:
     """Run in this process, or in ``num_gpus`` spawned ones (CPU ones with gloo, without CUDA).
 
+    A rank that fails ends the others: by SIGTERM, and by SIGKILL after :data:`PATIENCE` seconds.
+    A SIGTERM that this process gets goes on to all ranks.
+
     Raises:
-        ValueError: If there are not so many GPUs.
+        ValueError: If there are not so many GPUs, or a rank met an error; names the rank.
+        SystemExit: If a rank ended otherwise, after a line that says which and how: with its own
+            exit status, or 128 and the number of the signal that ended it.
     """
     text = config_text(cfg)
     if num_gpus <= 1:
@@ -75,11 +102,91 @@ def launch(cfg: Config, num_gpus: int = 1, run: Run = run_training) -> None:
         return
     if torch.cuda.is_available() and num_gpus > torch.cuda.device_count():
         raise ValueError(f"--num-gpus is {num_gpus}, but there are {torch.cuda.device_count()}")
-    arguments = (num_gpus, f"tcp://127.0.0.1:{_free_port()}", run, cfg, text)
+    # The meeting place of the ranks. Its port is chosen by binding it, here: no other training can
+    # come in between.
+    store = dist.TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+    arguments = (num_gpus, store.port, run, cfg, text)
+    ranks = mp.start_processes(
+        _worker, arguments, num_gpus, join=False, start_method="spawn"
+    ).processes
+    failed = wait_for_ranks(ranks)
+    if failed is None:
+        return
+    if store.check([_error_key(failed)]):
+        raise ValueError(f"rank {failed}: {store.get(_error_key(failed)).decode()}")
+    status = ranks[failed].exitcode
+    print(f"rank {failed} {_ending(status)}; the other ranks are stopped", file=sys.stderr)
+    raise SystemExit(status if status > 0 else 128 - status)
+
+
+def wait_for_ranks(ranks: Sequence[BaseProcess]) -> int | None:
+    """Wait until all ranks have ended; once one has failed, stop the others.
+
+    Returns:
+        The rank that failed, None if none did.
+
+    Raises:
+        SystemExit: With status 130 on Ctrl-C.
+    """
+    running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
+    failed: list[int] = []
     try:
-        mp.spawn(_worker, nprocs=num_gpus, args=arguments)
-    except mp.ProcessExitedException as error:  # the process has said why
-        raise SystemExit(error.exit_code or 1) from None
+        with _pass_on_sigterm(ranks):
+            while running and not failed:
+                for sentinel in wait(list(running)):
+                    rank = running.pop(sentinel)
+                    ranks[rank].join()
+                    if ranks[rank].exitcode:
+                        failed.append(rank)
+    except KeyboardInterrupt:  # a terminal sends it to the ranks, too
+        _join(ranks, PATIENCE)
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        _stop(ranks)
+    # If several have ended by now, those with status 1 most likely missed the others.
+    codes = {rank: ranks[rank].exitcode or 0 for rank in failed}
+    return min(failed, key=lambda rank: (codes[rank] > 0, codes[rank] == 1, rank), default=None)
+
+
+def _stop(ranks: Sequence[BaseProcess]) -> None:
+    for process in ranks:
+        process.terminate()
+    _join(ranks, PATIENCE)
+    for process in ranks:  # within a collective, Python's handlers of signals are not called
+        process.kill()
+        process.join()
+
+
+def _join(ranks: Sequence[BaseProcess], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    for process in ranks:
+        process.join(max(0.0, end - time.monotonic()))
+
+
+@contextmanager
+def _pass_on_sigterm(ranks: Sequence[BaseProcess]) -> Iterator[None]:
+    """A job scheduler may tell this process alone; the ranks know what to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(*_: object) -> None:
+        for process in ranks:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    name = signal.Signals(-status).name
+    memory = " (is there enough memory?)" if -status == signal.SIGKILL else ""
+    return f"was ended by {name}{memory}"
 
 
 def train(args: argparse.Namespace, run: Run = run_training) -> None:
@@ -95,9 +202,7 @@ def train(args: argparse.Namespace, run: Run = run_training) -> None:
     try:
         launch(load_config(args.config_file, args.options), args.num_gpus, run)
     except (KeyError, TypeError, NotImplementedError, ImportError) as error:
-        cause = error.__cause__ if isinstance(error, ImportError) else None
-        because = f"; because of {one_line(cause)}" if cause else ""
-        raise ValueError(one_line(error) + because) from error
+        raise ValueError(_told(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
