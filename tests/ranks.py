@@ -16,10 +16,10 @@ import torch.distributed as dist
 def run_ranks(worker: Callable, world: int, folder: Path, *args: object, seconds: float) -> None:
     """Run ``worker(*args)`` in so many processes of a gloo group; fail unless all end in time.
 
-    The processes are forked by one server, which imports the worker's module once.
+    The processes are forked by one server, which imports the package once for all.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__module__])
+    context.set_forkserver_preload(["dos_plugin.register"])
     processes = [
         context.Process(target=_join, args=(rank, world, str(folder / "init"), worker, args))
         for rank in range(world)

@@ -125,6 +125,12 @@ def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
     return clouds._replace(coord=coord, grid_coord=grid_coord)
 
 
+def one_point_clouds(like: Clouds) -> Clouds:
+    """Two clouds of a point each, all zeros, with the channels, types and device of others."""
+    zeros = Clouds(*(value.new_zeros(2, *value.shape[1:]) for value in like))
+    return zeros._replace(visible=~zeros.visible, cloud=torch.arange(2, device=like.cloud.device))
+
+
 def _get(batch: dict, key: str) -> Tensor:
     if key not in batch:
         raise KeyError(

@@ -23,7 +23,7 @@ from dos_plugin.method import (
 )
 from dos_plugin.method.settings import NUM_PROTOTYPES, TEACHER_TEMP, UP_CAST_LEVEL
 from dos_plugin.method.zipf_sinkhorn import check_temp
-from dos_plugin.models.batch import Clouds, Views, jitter_masked, read_views
+from dos_plugin.models.batch import Clouds, Views, jitter_masked, one_point_clouds, read_views
 
 
 class Pairs(NamedTuple):
@@ -219,11 +219,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         views = read_views(batch, self.min_visible)
         if views.num_scenes:
             matched = self._embed_and_match(views, batch)
-        else:  # the other ranks wait in the collectives of the loss: take part with no point
-            anchor = torch.stack([p.sum() * 0 for p in self.student.parameters()]).sum()
-            student = anchor.float() + anchor.new_zeros(0, self.head_channels)
-            none = Pairs(*[torch.zeros(0, dtype=torch.long, device=anchor.device)] * 3)
-            matched = Matched(student, student.detach(), [none] * 2, [none] * 2)
+        else:
+            matched = self._match_nothing(views.clouds)
 
         if self.observer is not None:  # a monitor looks at this batch
             self.observer(matched._replace(student=matched.student.detach()), views)
@@ -304,6 +301,21 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         rows = [true_positions(mask, count) for (_, mask), count in zip(matched, counts)]
         pairs = [Pairs(s, t[s], cloud[s] % num_scenes) for (t, _), s in zip(matched, rows)]
         return Matched(student, teacher, pairs[:2], pairs[2:])
+
+    def _match_nothing(self, clouds: Clouds) -> Matched:
+        """No pair, but a graph: the other ranks wait in their collectives for one without scenes.
+
+        Those of the loss and of the gradients need no point. Synchronized norms of the backbone do:
+        it is run on a stand-in, of which no row is kept. One point a cloud, since it enters the
+        statistics of all ranks.
+        """
+        if any(isinstance(module, nn.SyncBatchNorm) for module in self.student.modules()):
+            student = self.embed(self.student, one_point_clouds(clouds), 2)[0][:0]
+        else:
+            anchor = torch.stack([p.sum() * 0 for p in self.student.parameters()]).sum()
+            student = anchor.float() + anchor.new_zeros(0, self.head_channels)
+        none = Pairs(*[torch.zeros(0, dtype=torch.long, device=student.device)] * 3)
+        return Matched(student, student.detach(), [none] * 2, [none] * 2)
 
     def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
         """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""

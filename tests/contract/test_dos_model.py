@@ -106,6 +106,24 @@ def test_student_rows_match_teacher_rows_of_the_same_cells(name):
         assert torch.equal(student_cells[s], teacher_cells[t])
 
 
+@pytest.mark.parametrize("name, norms", [("m1 encoder", 3), ("m1 decoder", 7), ("SpUNet", 29)])
+def test_a_rank_without_scenes_calls_every_synchronized_norm(name, norms):
+    """The other ranks wait in each of them, forward and backward; counted in one process."""
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(build(name)).train()
+    calls = []
+    for key, module in model.student.named_modules():
+        if isinstance(module, torch.nn.SyncBatchNorm):
+            module.register_forward_hook(lambda *_, key=key: calls.append(key))
+            module.register_full_backward_hook(lambda *_, key=key: calls.append(f"-{key}"))
+    seen = []
+    for points in ((400, 300), (1, 3)):
+        model(view_batch(points))["loss"].backward()
+        seen.append(calls[:])
+        calls.clear()
+    assert seen[0] == seen[1] and len(seen[0]) == 2 * norms
+    assert all(buffer.isfinite().all() for buffer in model.student.buffers())
+
+
 def test_drop_path_of_the_teacher_is_off_and_its_config_untouched():
     # one order only: PT-v3m2 shuffles its orders at every pooling, also in eval mode
     backbone = dict(BACKBONES["m2 encoder"][0], drop_path=0.9, order=("z",))

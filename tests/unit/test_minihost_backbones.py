@@ -248,6 +248,22 @@ def test_a_cloud_alone_gives_what_it_gives_in_a_batch(kind):
     torch.testing.assert_close(both[200:], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("cells", [[[0, 0, 0]] * 3, [[0, 0, 0], [65534, 0, 9], [1, 65534, 65534]]])
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_clouds_of_a_point_each(kind, cells):
+    """Also where no cell is left to pool: PT-v3m1's depth is used up."""
+    model = build(kind)
+    cells = torch.tensor(cells)
+    feat = torch.randn(3, 4)
+    out = model(
+        dict(feat=feat, coord=0.05 * cells, grid_coord=cells, offset=torch.tensor([1, 2, 3]))
+    )
+    out = out if torch.is_tensor(out) else out.feat
+    out.sum().backward()
+    assert len(out) == 3 and out.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_rows_come_back_in_input_order_and_the_input_is_left_alone(kind):
     model = build(kind).eval()
@@ -424,7 +440,12 @@ def test_ptv3_needs_coord_and_matching_stage_lengths():
         build("SpUNet-v1m1", layers=(1, 1, 1))
 
 
-def test_m1_refuses_to_pool_more_often_than_the_cloud_is_wide():
+def test_m1_pools_no_more_than_the_cloud_is_wide():
+    """As the real host: a step that needs more bits than are left keeps its rows."""
     tiny = cloud(8, 0, extent=(2, 2, 2))
-    with pytest.raises(ValueError, match="stride"):
-        build("PT-v3m1", stride=(4, 2)).eval()(collate(tiny))
+    model = build("PT-v3m1", stride=(8, 2), enc_mode=True).eval()
+    top, middle, bottom = chain(model(collate(tiny)))
+    assert bottom.serialized_depth == middle.serialized_depth == 2
+    assert len(middle.feat) == len(bottom.feat) == len(tiny["feat"])
+    assert torch.equal(middle.grid_coord[top.pooling_parent.pooling_inverse], tiny["grid_coord"])
+    assert top.serialized_depth == 1 and not top.grid_coord.any() and len(top.feat) == 1

@@ -191,11 +191,9 @@ class SerializedPooling(SerializedPool):
         self.shuffle_orders = True
 
     def forward(self, point: Point) -> Point:  # type: ignore[override]
-        if self.bits > point.serialized_depth:
-            raise ValueError(
-                f"stride: a pooling by {self.stride} does not fit a cloud whose largest cell needs "
-                f"{point.serialized_depth} bits; use fewer stages or smaller voxels"
-            )
+        # A batch whose largest cell needs fewer bits is not pooled any more, as in the real host.
+        bits = self.bits if self.bits <= point.serialized_depth else 0
+        self.stride = 1 << bits  # by which the library's pooling goes
         feat, grid, batch, code, inverse, coord = super().forward(
             point.feat, point.grid_coord, point.batch, point.serialized_code, True, point.coord
         )
@@ -203,7 +201,7 @@ class SerializedPooling(SerializedPool):
         if self.shuffle_orders:
             code, order, order_inverse = shuffle_curves(code, order, order_inverse)
         pooled = Point(feat=feat, coord=coord, grid_coord=grid, batch=batch)
-        pooled.serialized_code, pooled.serialized_depth = code, point.serialized_depth - self.bits
+        pooled.serialized_code, pooled.serialized_depth = code, point.serialized_depth - bits
         pooled.serialized_order, pooled.serialized_inverse = order, order_inverse
         pooled.update((key, point[key]) for key in self.CARRIED if key in point)
         pooled.pooling_inverse, pooled.pooling_parent = inverse, point
