@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dos_plugin.ingest.scan import LONGEST, extent_of, tell_long
+from dos_plugin.ingest.scan import extent_of, longest, tell_long
 
 NEAR = (3.0, 20.0)  # metres from the origin, for the commonest height; nearer is the vehicle
 BIN = 0.1  # metres, of heights
@@ -118,8 +118,16 @@ def main(args: argparse.Namespace) -> int:
     coords = [np.load(path) for path in scenes]
     _tell_frame(coords)
     for scene, coord in zip(scenes, coords):
-        if (extent := extent_of(coord)) > LONGEST:
-            print(f"{scene.parent}: {tell_long(extent)}")
+        extent = extent_of(coord)
+        too_fine = [size for size in args.grid_size if extent > longest(size)]
+        if too_fine:  # the coarser ones say nothing more of this scan
+            print(f"{scene.parent}: {tell_long(extent, max(too_fine))}")
+        finest = min(args.grid_size)
+        if np.prod(np.ptp(coord, axis=0).astype(np.float64) / finest + 4) > 2.0**63:
+            raise ValueError(
+                f"--grid-size: {finest:g}, too fine to number the voxels in the box around "
+                f"{scene.parent}, which is {extent:,.0f} m long"
+            )
     _tell_strength([path.with_name("strength.npy") for path in scenes])
     print(
         f"\n{'grid size':>9} {'voxels':>9} {'points/voxel':>13} {'alone':>7} {'voxels/block':>13}"

@@ -128,7 +128,11 @@ class Encoder:
         self.training = training_of(run)
         self._source = str(run.checkpoint)
         self.backbone_type = str(backbone["type"])
-        self._transform = active_host().Compose(scan_transform(transform))
+        steps = scan_transform(transform)
+        for step in steps:
+            if step["type"] == "PointId":
+                step.pop("max_extent", None)  # every point of a scan gets features
+        self._transform = active_host().Compose(steps)
 
     @cached_property
     def channels(self) -> int:

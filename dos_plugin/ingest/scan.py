@@ -15,8 +15,8 @@ STRENGTHS = (
 COLORS = (("red", "green", "blue"), ("r", "g", "b"))
 NEGATIVE = ("zero", "drop")  # what becomes of points with a negative strength
 STRAY = 0.01  # share of strengths below 0, other than -1, that a good scan may have
-# PTv3 orders voxels by 16 bits an axis, https://arxiv.org/abs/2312.10035; at the configs' 5 cm
-LONGEST = 65_535 * 0.05  # metres
+CELLS = 65_535  # along an axis: PTv3 orders voxels by 16 bits, https://arxiv.org/abs/2312.10035
+GRID_SIZE = 0.05  # metres, of the outdoor configs
 PACKED = ("rgb", "rgba")  # of .pcd files: three bytes in a uint32, often stored as a float32
 
 
@@ -54,11 +54,17 @@ def extent_of(coord: np.ndarray) -> float:
     return float(max(np.ptp(axis) for axis in coord.T))
 
 
-def tell_long(extent: float) -> str:
-    """What a scan longer than :data:`LONGEST` means."""
+def longest(grid_size: float = GRID_SIZE) -> float:
+    """Largest extent of a scan that PTv3 can tell apart in voxels of a grid size, both metres."""
+    return CELLS * grid_size
+
+
+def tell_long(extent: float, grid_size: float = GRID_SIZE) -> str:
+    """What a scan longer than :func:`longest` means."""
     return (
-        f"{extent:,.0f} m long, more than the {LONGEST:,.0f} m that PTv3 can tell apart in voxels "
-        "of 0.05 m: ingest drops far points by --max-range and cuts maps by --tile"
+        f"{extent:,.0f} m long, more than the {longest(grid_size):,.0f} m that PTv3 can tell apart "
+        f"in voxels of {grid_size:g} m: ingest drops far points by --max-range and cuts maps by "
+        "--tile"
     )
 
 

@@ -14,7 +14,7 @@ from .job import Done, Found, Job, Settings, look, write
 from .labels import LabelFiles
 from .parallel import count_workers, open_pool, run_all
 from .readers import import_libraries
-from .scan import LONGEST
+from .scan import longest
 from .sources import format_of, scene_names
 from .strengths import Strengths, choose_scale, find_groups
 
@@ -30,7 +30,7 @@ class Outcome:
         kept: scene folders that held the same scan already.
         points: points in the folders written.
         dropped: scan -> number of its points with NaN or infinite values, which are left out.
-        long: scan -> its extent in metres, where that is more than :data:`~.scan.LONGEST`.
+        long: scan -> its extent in metres, where that is more than :func:`~.scan.longest`.
         counts: points that were ``read`` for the folders written and kept, and those among them
             with ``zeros``, ``negative``, ``far`` or ``above``, as of :class:`~.job.Done`.
         scans: number of scans with such points.
@@ -152,7 +152,7 @@ def _agree(settings: Settings, found: Sequence[Found], outcome: Outcome) -> Sett
     outcome.scale, outcome.strength = scale, bool(strengths)
     outcome.color = bool(good) and all(f.color for f in good)
     outcome.used = Counter(f.used for f in good if f.strengths is not None or not strengths)
-    outcome.long = {f.where: f.extent for f in good if f.extent > LONGEST}
+    outcome.long = {f.where: f.extent for f in good if f.extent > longest()}
     return replace(settings, strength_scale=scale, color=outcome.color, others=len(strengths))
 
 

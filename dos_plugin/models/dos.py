@@ -23,7 +23,15 @@ from dos_plugin.method import (
 )
 from dos_plugin.method.settings import NUM_PROTOTYPES, TEACHER_TEMP, UP_CAST_LEVEL
 from dos_plugin.method.zipf_sinkhorn import check_temp
-from dos_plugin.models.batch import Clouds, Views, jitter_masked, one_point_clouds, read_views
+from dos_plugin.models.batch import (
+    VIEWS,
+    Clouds,
+    Views,
+    jitter_masked,
+    one_point_clouds,
+    read_views,
+)
+from dos_plugin.models.extent import long_clouds_named
 
 
 class Pairs(NamedTuple):
@@ -218,7 +226,12 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         """
         views = read_views(batch, self.min_visible)
         if views.num_scenes:
-            matched = self._embed_and_match(views, batch)
+            first, second = (
+                long_clouds_named(batch[f"{v}_grid_coord"], batch[f"{v}_offset"], batch.get("name"))
+                for v in VIEWS
+            )
+            with first, second:
+                matched = self._embed_and_match(views, batch)
         else:
             matched = self._match_nothing(views.clouds)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dos_plugin.host import HOST
 from dos_plugin.method.matching import row_features
 from dos_plugin.models.backbone import keep_orders
+from dos_plugin.models.extent import long_clouds_named
 from dos_plugin.models.inputs import check_in_channels
 from dos_plugin.models.labels import check_data, count_labelled, ignored_label
 
@@ -121,7 +122,9 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
             )
         inputs = {key: batch[key] for key in INPUTS if key in batch}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_backbone is not True):
-            output = self.backbone(inputs)
+            names = batch.get("name")
+            with long_clouds_named(batch["grid_coord"], batch["offset"], names):
+                output = self.backbone(inputs)
             feat, row_of_point = row_features(output, len(batch["feat"]), self.up_cast_level)
         if feat.shape[1] != self.backbone_out_channels:
             raise ValueError(

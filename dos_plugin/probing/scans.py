@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dos_plugin.host import active_host
 from dos_plugin.method.matching import row_features
+from dos_plugin.models.extent import long_clouds_named
 from dos_plugin.models.inputs import datasets, feature_keys, flat_steps, grid_size
 from dos_plugin.runs.run import Run
 from dos_plugin.seeding import seeded
@@ -93,7 +94,7 @@ def scan_transform(transform: Sequence[Mapping]) -> list[dict]:
         raise ValueError("data.train.transform: has no GridSample, expected one with a grid_size")
     flat[grids[-1]] |= dict(mode="train", return_grid_coord=True, return_inverse=True)
     kept = [step for index, step in enumerate(flat) if index not in grids[:-1]]
-    # PointId drops points that are not finite: they are no points of the scan for us either.
+    # Points that PointId drops, not finite or far away, are no points of the scan for us either.
     first = next((i + 1 for i, step in enumerate(kept) if step["type"] == "PointId"), 0)
     return [*kept[:first], whole, *kept[first:]]
 
@@ -243,7 +244,8 @@ def extract(backbone: nn.Module, scan: Scan, up_cast_level: int = -1) -> Tensor:
         offset=torch.tensor([len(scan.coord)]),
     )
     batch = {key: value.to(device) for key, value in batch.items()}
-    output = backbone(active_host().Point(batch))
+    with long_clouds_named(batch["grid_coord"], batch["offset"], [scan.name]):
+        output = backbone(active_host().Point(batch))
     feat, row_of_point = row_features(output, len(scan.coord), up_cast_level)
     return feat.index_select(0, row_of_point).float().cpu()
 

@@ -33,10 +33,22 @@ class PointId:
     Points with NaN or infinite values are dropped; a scene with no point left becomes a single
     point at the origin, which the model leaves out of the loss. Both are counted warnings.
 
+    Args:
+        max_extent: Longest that a scene may be along an axis, metres. Of a longer one, points more
+            than half of it from the median are dropped, with a counted warning. None keeps all
+            points, and a single one 5 km away stops PTv3, which has 65,535 voxels along an axis.
+            Views are turned and stretched: leave room for that, 2000 for voxels of 0.05 m.
+
     Raises:
         KeyError: If the sample has no ``coord``.
-        ValueError: If ``coord`` is not (N, 3) or a per-point key has another number of rows.
+        ValueError: If ``coord`` is not (N, 3) or a per-point key has another number of rows, or
+            ``max_extent`` is not above 0.
     """
+
+    def __init__(self, max_extent: float | None = None):
+        if max_extent is not None and not max_extent > 0:
+            raise ValueError(f"PointId: max_extent must be > 0 metres or None, got {max_extent}")
+        self.max_extent = max_extent
 
     def __call__(self, data: dict) -> dict:
         if "coord" not in data:
@@ -67,7 +79,9 @@ class PointId:
             )
             for key in keys:
                 data[key] = data[key][finite]
-        if not finite.any():
+        if self.max_extent is not None:
+            self._drop_far(data, keys, self.max_extent)
+        if not len(data["coord"]):
             warn_counted(
                 "empty scenes", f"PointId: {_scene(data)} has no point and counts for nothing"
             )
@@ -76,6 +90,22 @@ class PointId:
         data["point_id"] = np.arange(len(data["coord"]))
         data["index_valid_keys"] = [*keys, "point_id"]
         return data
+
+    @staticmethod
+    def _drop_far(data: dict, keys: list[str], max_extent: float) -> None:
+        # Axis by axis: numpy is slow to reduce over the long axis of (n, 3).
+        axes = [axis for axis in data["coord"].T if len(axis) and np.ptp(axis) > max_extent]
+        if not axes:
+            return
+        near = np.all([np.abs(axis - np.median(axis)) <= max_extent / 2 for axis in axes], axis=0)
+        warn_counted(
+            "far points",
+            f"PointId: dropped {np.count_nonzero(~near)} of {len(near)} points of {_scene(data)}, "
+            f"{max(np.ptp(axis) for axis in axes):,.0f} m long, farther from its median than half "
+            f"of max_extent={max_extent:g} m",
+        )
+        for key in keys:
+            data[key] = data[key][near]
 
 
 class Height:

@@ -4,6 +4,9 @@ Run on the embedded host by default, and on Pointcept by
 ``DOS_HOST=pointcept python -m dos_plugin.cpu -m pytest tests/contract/test_encoder.py``.
 """
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +47,23 @@ def test_features_are_those_of_the_probe(run, scene):
         assert torch.equal(found.voxel_coord, voxels.coord)
         assert found.per_voxel.shape[1] == encoder.channels == 8 + 16 + 24
         assert not found.per_voxel.requires_grad
+
+
+def test_points_too_far_for_pretraining_have_features_and_are_no_points_of_a_probe(
+    run, scene, tmp_path
+):
+    shutil.copytree(run.folder, tmp_path / "run")
+    config = tmp_path / "run/config.py"
+    text, count = re.subn(r"type=(['\"])PointId\1", r"\g<0>, max_extent=10", config.read_text())
+    assert count == 1
+    config.write_text(text)
+    encoder, before = dos_plugin.load(tmp_path / "run"), dos_plugin.load(run.folder)
+    points = encoder.read(scene)
+    assert torch.equal(encoder(points).per_point, before(points).per_point)
+    voxels = ScanSource(open_run(tmp_path / "run"))[0]
+    assert 100 < len(voxels.inverse) == len(voxels.origin_coord) < len(points)
+    middle = np.median(points.coord, axis=0)
+    assert np.abs(voxels.origin_coord - middle)[:, :2].max() <= 5
 
 
 def test_points_have_the_features_of_their_voxel(run, scene):

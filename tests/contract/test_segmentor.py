@@ -36,6 +36,17 @@ def test_results_in_training_evaluation_and_test(name):
     assert set(model(data)) == {"seg_logits"}
 
 
+@pytest.mark.parametrize("name", ["PT-v3m1-dec", "PT-v3m2-dec"])
+def test_a_scan_too_long_for_the_backbone_is_named(name):
+    data = batch(0, (60, 40))
+    data |= dict(name=["near", "far"])
+    data["grid_coord"][70, 1] = 65_535
+    with pytest.raises(ValueError, match=r"scene\(s\) 'far' of a batch are 65,536 voxels long"):
+        build(name, freeze_backbone=True)(data)
+    data["grid_coord"][70, 1] = 65_534
+    assert torch.isfinite(build(name, freeze_backbone=True)(data)["loss"])
+
+
 @pytest.mark.parametrize("name, part", FROZEN)
 def test_frozen_is_frozen(name, part):
     """50 steps of an optimizer that is given everything, with weight decay."""

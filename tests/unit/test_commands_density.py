@@ -1,5 +1,6 @@
 """Densities of scans against grids whose answer is known."""
 
+import re
 from itertools import product
 
 import numpy as np
@@ -64,6 +65,26 @@ def test_the_table(tmp_path, capsys):
     assert "strength: none" in lines
     assert lines[-2].split() == ["0.1", "512", "1.00", "0.0%", "64.0"]
     assert lines[-1].split() == ["0.2", "64", "8.00", "0.0%", "8.0"]
+
+
+def test_scans_too_long_for_a_grid_size_are_named(tmp_path, capsys):
+    for name, far in (("a", 3000.0), ("b", 100.0)):
+        (tmp_path / f"train/{name}").mkdir(parents=True)
+        np.save(tmp_path / f"train/{name}/coord.npy", np.array([[0, 0, 0], [far, 0, 0]]))
+    said = f"{tmp_path / 'train/a'}: 3,000 m long, more than the"
+    for sizes, longest in (((0.02, 0.05), "1,311 m .* 0.02 m"), ((0.01, 0.02, 0.1), "1,311 m")):
+        assert call(tmp_path, "--grid-size", *sizes) == 0
+        out = capsys.readouterr().out
+        assert re.search(f"^{re.escape(said)} {longest}", out, re.MULTILINE), out
+        assert f"{tmp_path / 'train/b'}" not in out
+    assert call(tmp_path, "--grid-size", 0.05) == 0
+    assert "m long" not in capsys.readouterr().out
+    np.save(tmp_path / "train/a/coord.npy", lattice(8, 500.0))
+    assert call(tmp_path, "--grid-size", 1e-4) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"--grid-size: 0.0001, too fine to number the voxels in the box around {tmp_path}" in error
+    )
 
 
 def test_strengths(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Backbones of a run, and the features of its scans."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,13 @@ def test_points_that_are_not_finite_are_no_points_of_the_scan(run, tmp_path):
     scan = ScanSource(run, tmp_path, "val")[0]
     assert len(scan.origin_coord) == len(scan.inverse) == 2099
     assert torch.isfinite(scan.coord).all()
+
+
+def test_a_scan_too_long_for_the_backbone_is_named(run, scan):
+    grid = scan.grid_coord.clone()
+    grid[3, 0] = 65_535
+    with pytest.raises(ValueError, match=r"scene\(s\) 'scan-1' .* are 65,536 voxels long"):
+        extract(load_backbone(run, "student"), replace(scan, grid_coord=grid))
 
 
 def test_transform_keeps_what_is_deterministic():
