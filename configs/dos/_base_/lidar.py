@@ -1,6 +1,6 @@
 """Views of LiDAR scans: coordinates in the frame of the sensor, metres, and strength.
 
-Nothing is shifted, stretched or clipped: fine-tuning sees the same frame. Views are cut from the
+Nothing is shifted or stretched: fine-tuning sees the same frame. Views are cut from the
 whole scan, also where it is far away.
 """
 
@@ -8,7 +8,7 @@ grid_size = 0.05  # metres
 in_channels = 4  # coord, strength
 
 transform = [
-    dict(type="PointId"),
+    dict(type="PointId", max_extent=2000),  # metres: drops stray points that PTv3 cannot number
     dict(type="GridSample", grid_size=grid_size, hash_type="fnv", mode="train"),
     dict(
         type="TwoViews",
