@@ -37,6 +37,6 @@ def long_clouds_named(
         called = [repr(names[cloud]) if names else str(cloud) for cloud in clouds]
         raise ValueError(
             f"scene(s) {some(called)} of a batch are {int(grid_coord.max()) + 1:,} voxels long, "
-            f"expected at most {CELLS:,} along an axis for PTv3; one far point is enough: "
+            f"expected at most {CELLS:,} along an axis; one far point is enough: "
             "max_extent of PointId in data.train.transform drops such points"
         ) from error

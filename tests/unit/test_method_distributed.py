@@ -12,10 +12,10 @@ import math
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from dos_plugin.method import ZipfSinkhorn, clustering_loss, regression_loss, softmap_loss
 from dos_plugin.method.distributed import all_reduce_logsumexp, all_reduce_sum, world_size
+from tests.ranks import run_ranks
 from tests.references import (
     clustering_loss_reference,
     double_leaf,
@@ -60,7 +60,7 @@ def compute_loss(name: str, student, teacher, prototypes, teacher_prototypes, of
 
 
 def worker(rank: int, folder: str, device: str = "cpu") -> None:
-    """Everything a rank computes, saved for the tests to look at."""
+    """A rank of spawned processes."""
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/init",
@@ -68,7 +68,13 @@ def worker(rank: int, folder: str, device: str = "cpu") -> None:
         world_size=WORLD,
         timeout=datetime.timedelta(seconds=60),
     )
-    result = {"world_size": world_size()}
+    compute(folder, device)
+    dist.destroy_process_group()
+
+
+def compute(folder: str, device: str = "cpu") -> None:
+    """Everything a rank computes, saved for the tests to look at."""
+    rank, result = dist.get_rank(), {"world_size": world_size()}
     for split in SPLITS:
         student, teacher, prototypes, teacher_prototypes = (
             value.to(device) for value in make_batch(split)
@@ -90,13 +96,12 @@ def worker(rank: int, folder: str, device: str = "cpu") -> None:
     result["logsumexp"] = all_reduce_logsumexp(value)
     result["untouched"] = torch.equal(value, before)
     torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    mp.spawn(worker, args=(str(folder),), nprocs=WORLD)
+    run_ranks(compute, WORLD, folder, str(folder), seconds=60)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
