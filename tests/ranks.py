@@ -1,9 +1,6 @@
 """Several processes under a watchdog: those that wait for each other for ever fail a test."""
 
 import multiprocessing
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -48,21 +45,3 @@ def _join(rank: int, world: int, file: str, worker: Callable, args: tuple) -> No
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
     worker(*args)
     dist.destroy_process_group()
-
-
-def run_group(command: list[str], seconds: float, **options: object) -> subprocess.CompletedProcess:
-    """Run a command that starts processes; if it takes too long, kill all of them and fail."""
-    started = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
-    try:
-        out, err = started.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)
-        pytest.fail(f"no end after {seconds} seconds: {started.communicate()}")
-    return subprocess.CompletedProcess(command, started.returncode, out, err)

@@ -1,9 +1,11 @@
 """Several processes that train together: where they meet, and what the end of one means."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +21,6 @@ from mmengine.config import Config
 
 from dos_plugin.minihost import launch as launching
 from dos_plugin.minihost.launch import launch, wait_for_ranks
-from tests.ranks import run_group
 
 SECONDS = 60  # after which a test kills all processes
 FORK = multiprocessing.get_context("fork")
@@ -148,31 +149,115 @@ def killed_in_a_collective(cfg: Config, text: str) -> None:
     time.sleep(10 * SECONDS)
 
 
+def to_be_resumed(cfg: Config, text: str) -> None:
+    if dist.get_rank() == 2:
+        raise SystemExit(75)
+    dist.all_reduce(torch.ones(1))
+
+
+def adding(cfg: Config, text: str) -> None:
+    value = torch.tensor(dist.get_rank())
+    dist.all_reduce(value)
+    (Path(cfg.folder) / str(dist.get_rank())).write_text(str(value.item()))
+
+
+def waiting(cfg: Config, text: str) -> None:
+    (Path(cfg.folder) / str(os.getpid())).touch()
+    time.sleep(10 * SECONDS)
+
+
 def mistaken(cfg: Config, text: str) -> None:
     if dist.get_rank() == 1:
         raise ValueError(f"seed: {cfg.seed}, expected another")
     dist.all_reduce(torch.ones(1))
 
 
-@pytest.mark.parametrize(
-    "run, status, said",
-    [
-        ("killed_in_a_collective", 137, "rank 1 was ended by SIGKILL (is there enough memory?)"),
-        ("mistaken", 1, "ValueError: rank 1: seed: 3, expected another"),
-    ],
+@pytest.fixture
+def forks(monkeypatch):
+    """Ranks are forked, which spares them imports of many seconds; none outlives the test."""
+    fork_ranks(monkeypatch.setattr)
+
+    def give_up() -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    monkeypatch.setattr(launching, "PATIENCE", 1.0)
+    watchdog = threading.Timer(SECONDS, give_up)
+    watchdog.start()
+    yield
+    watchdog.cancel()
+    give_up()
+
+
+def fork_ranks(setattr=setattr) -> None:
+    start = launching.mp.start_processes
+
+    def start_processes(*args, **options):
+        return start(*args, **options | dict(start_method="fork"))
+
+    setattr(launching.mp, "start_processes", start_processes)
+
+
+def test_a_rank_that_is_killed(forks, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        launch(Config(), 2, killed_in_a_collective)
+    assert stopped.value.code == 137
+    assert capfd.readouterr().err.strip().splitlines()[-1] == (
+        "rank 1 was ended by SIGKILL (is there enough memory?); the other ranks are stopped"
+    )
+
+
+def test_a_status_of_its_own_is_passed_on(forks, capfd):
+    with pytest.raises(SystemExit) as stopped:
+        launch(Config(), 4, to_be_resumed)
+    assert stopped.value.code == 75
+    assert "rank 2 ended with exit status 75; the other" in capfd.readouterr().err
+
+
+def test_an_error_of_a_rank_is_one_line(forks, monkeypatch, capfd):
+    monkeypatch.delenv("DOS_TRACEBACK", raising=False)
+    with pytest.raises(ValueError, match="^rank 1: seed: 3, expected another$"):
+        launch(Config(dict(seed=3)), 2, mistaken)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_all_is_well(forks, tmp_path):
+    launch(Config(dict(folder=str(tmp_path))), 4, adding)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == dict.fromkeys(
+        "0123", "6"
+    )
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
 )
-def test_real_ranks(run, status, said):
+def test_ranks_do_not_outlive_their_parent(tmp_path):
     root = Path(__file__).parents[2]
     program = (
-        "from mmengine.config import Config\n"
-        "from dos_plugin.minihost import launch\n"
-        f"from tests.unit.test_minihost_launch import {run}\n"
-        "if __name__ == '__main__':\n"
-        "    launch.PATIENCE = 1.0\n"
-        f"    launch.launch(Config(dict(seed=3)), 2, {run})\n"
+        "from tests.unit.test_minihost_launch import Config, fork_ranks, launch, waiting\n"
+        f"fork_ranks()\nlaunch(Config(dict(folder={str(tmp_path)!r})), 2, waiting)\n"
     )
-    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1")
-    env.pop("DOS_TRACEBACK", None)
-    done = run_group([sys.executable, "-c", program], SECONDS, cwd=root, env=env)
-    assert done.returncode == status, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith(said), done.stderr
+    env = dict(os.environ, PYTHONPATH=str(root))
+    parent = subprocess.Popen([sys.executable, "-c", program], env=env, start_new_session=True)
+    end = time.monotonic() + SECONDS
+    try:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert parent.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        parent.kill()
+        pids = [file.name for file in tmp_path.iterdir()]
+        while running := [pid for pid in pids if is_running(pid)]:
+            assert time.monotonic() < end, f"{running} still run"
+            time.sleep(0.1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+
+
+def is_running(pid: str) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
