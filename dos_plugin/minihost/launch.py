@@ -130,19 +130,19 @@ def wait_for_ranks(ranks: Sequence[BaseProcess]) -> int | None:
     """
     running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
     failed: list[int] = []
-    try:
-        with _pass_on_sigterm(ranks):
+    with _pass_on_sigterm(ranks):
+        try:
             while running and not failed:
                 for sentinel in wait(list(running)):
                     rank = running.pop(sentinel)
                     ranks[rank].join()
                     if ranks[rank].exitcode:
                         failed.append(rank)
-    except KeyboardInterrupt:  # a terminal sends it to the ranks, too
-        _join(ranks, PATIENCE)
-        raise SystemExit(INTERRUPTED) from None
-    finally:
-        _stop(ranks)
+        except KeyboardInterrupt:  # a terminal sends it to the ranks, too
+            _join(ranks, PATIENCE)
+            raise SystemExit(INTERRUPTED) from None
+        finally:
+            _stop(ranks)
     # If several have ended by now, those with status 1 most likely missed the others.
     codes = {rank: ranks[rank].exitcode or 0 for rank in failed}
     return min(failed, key=lambda rank: (codes[rank] > 0, codes[rank] == 1, rank), default=None)
@@ -184,9 +184,9 @@ def _pass_on_sigterm(ranks: Sequence[BaseProcess]) -> Iterator[None]:
 def _ending(status: int) -> str:
     if status >= 0:
         return f"ended with exit status {status}"
-    name = signal.Signals(-status).name
+    names = {number.value: number.name for number in signal.Signals}
     memory = " (is there enough memory?)" if -status == signal.SIGKILL else ""
-    return f"was ended by {name}{memory}"
+    return f"was ended by {names.get(-status, f'signal {-status}')}{memory}"
 
 
 def train(args: argparse.Namespace, run: Run = run_training) -> None:
