@@ -27,6 +27,7 @@ from .registry import TESTERS, TRAINERS
 Run = Callable[[Config, str], None]
 
 LOOPBACK = "127.0.0.1"
+FIRST_ERROR = "first error"  # key in the store of the ranks
 PATIENCE = 30.0  # seconds that the other ranks get when one has failed, before they are killed
 INTERRUPTED = 128 + signal.SIGINT  # what a shell reports for a program that Ctrl-C ended
 MISTAKES = (ValueError, OSError, KeyError, TypeError, NotImplementedError, ImportError)
@@ -59,10 +60,6 @@ def _told(error: BaseException) -> str:
     return one_line(error) + (f"; because of {one_line(cause)}" if cause else "")
 
 
-def _error_key(rank: int) -> str:
-    return f"error of rank {rank}"
-
-
 def _worker(rank: int, world_size: int, port: int, run: Run, cfg: Config, text: str) -> None:
     store = dist.TCPStore(LOOPBACK, port, is_master=False)
     try:
@@ -78,9 +75,11 @@ def _worker(rank: int, world_size: int, port: int, run: Run, cfg: Config, text: 
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
+        said = f"rank {rank}: {_told(error)}\n"
         if os.environ.get("DOS_TRACEBACK") or not isinstance(error, MISTAKES):
-            traceback.print_exc()
-        store.set(_error_key(rank), _told(error))  # the parent says it, once for all ranks
+            said += traceback.format_exc()
+        # The parent says the first one; those of ranks that lost it follow.
+        store.compare_set(FIRST_ERROR, "", said)
         raise SystemExit(1) from None
     dist.destroy_process_group()  # not after a failure: the others may never come to it
 
@@ -112,9 +111,11 @@ def launch(cfg: Config, num_gpus: int = 1, run: Run = run_training) -> None:
     failed = wait_for_ranks(ranks)
     if failed is None:
         return
-    if store.check([_error_key(failed)]):
-        raise ValueError(f"rank {failed}: {store.get(_error_key(failed)).decode()}")
     status = ranks[failed].exitcode
+    if status == 1 and store.check([FIRST_ERROR]):
+        said, _, where = store.get(FIRST_ERROR).decode().partition("\n")
+        print(where, end="", file=sys.stderr)
+        raise ValueError(said)
     print(f"rank {failed} {_ending(status)}; the other ranks are stopped", file=sys.stderr)
     raise SystemExit(status if status > 0 else 128 - status)
 

@@ -168,6 +168,7 @@ def waiting(cfg: Config, text: str) -> None:
 
 def mistaken(cfg: Config, text: str) -> None:
     if dist.get_rank() == 1:
+        assert 1 / cfg.seed
         raise ValueError(f"seed: {cfg.seed}, expected another")
     dist.all_reduce(torch.ones(1))
 
@@ -219,6 +220,10 @@ def test_an_error_of_a_rank_is_one_line(forks, monkeypatch, capfd):
     with pytest.raises(ValueError, match="^rank 1: seed: 3, expected another$"):
         launch(Config(dict(seed=3)), 2, mistaken)
     assert "Traceback" not in capfd.readouterr().err
+    with pytest.raises(ValueError, match="^rank 1: ZeroDivisionError: division by zero$"):
+        launch(Config(dict(seed=0)), 2, mistaken)
+    shown = capfd.readouterr().err  # no mistake of a user's: where it came from, of rank 1 only
+    assert shown.count("Traceback (most recent call last)") == 1 and "1 / cfg.seed" in shown
 
 
 def test_all_is_well(forks, tmp_path):
