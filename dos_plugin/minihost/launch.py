@@ -88,7 +88,7 @@ def launch(cfg: Config, num_gpus: int = 1, run: Run = run_training) -> None:
     """Run in this process, or in ``num_gpus`` spawned ones (CPU ones with gloo, without CUDA).
 
     A rank that fails ends the others: by SIGTERM, and by SIGKILL after :data:`PATIENCE` seconds.
-    A SIGTERM that this process gets goes on to all ranks.
+    A SIGTERM or SIGUSR1 that this process gets goes on to all ranks.
 
     Raises:
         ValueError: If there are not so many GPUs, or a rank met an error; names the rank.
@@ -131,7 +131,7 @@ def wait_for_ranks(ranks: Sequence[BaseProcess]) -> int | None:
     """
     running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
     failed: list[int] = []
-    with _pass_on_sigterm(ranks):
+    with _pass_on_signals(ranks):
         try:
             while running and not failed:
                 for sentinel in wait(list(running)):
@@ -165,21 +165,23 @@ def _join(ranks: Sequence[BaseProcess], seconds: float) -> None:
 
 
 @contextmanager
-def _pass_on_sigterm(ranks: Sequence[BaseProcess]) -> Iterator[None]:
+def _pass_on_signals(ranks: Sequence[BaseProcess]) -> Iterator[None]:
     """A job scheduler may tell this process alone; the ranks know what to save."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def pass_on(*_: object) -> None:
+    def pass_on(number: int, _frame: object) -> None:
         for process in ranks:
-            process.terminate()
+            if process.is_alive() and process.pid:
+                os.kill(process.pid, number)
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending(status: int) -> str:

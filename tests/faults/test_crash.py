@@ -169,6 +169,20 @@ def test_another_number_of_processes(tmp_path, whole, survived, before, after):
     survived("another number of processes on resume")
 
 
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_a_signal_to_several_processes(tmp_path, survived, all_of_them):
+    """To the launcher alone, or to every process; the launcher passes the status on."""
+    run = Run(tmp_path, save_steps=100, pause=0.3)
+    process = run.start(num_gpus=2)
+    wait_for(run, process, 3)
+    (os.killpg if all_of_them else os.kill)(process.pid, signal.SIGUSR1)
+    output = run.finish(process, status=75)
+    assert "SIGUSR1: stopped in epoch" in output
+    position = torch.load(run.last, weights_only=True)["position"]
+    assert position["batch"] == len(run.lines()) % 4  # the last line is of the step that ended
+    survived("SIGUSR1, two processes")
+
+
 def merged(folder: Path) -> dict[tuple, dict]:
     """Lines by place, with the scenes of all ranks."""
     found: dict[tuple, dict] = {}
