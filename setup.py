@@ -55,7 +55,7 @@ setup(
         "ingest": [*LAS, *ROS, *ARGOVERSE],
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
         "dev": [
-            *["build", "pytest>=8", "pytest-xdist>=3.5", "POT", "scipy", *HUB],
+            *["build", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "POT", "scipy", *HUB],
             *[*LAS, *ROS, *ARGOVERSE, "pypcd4>=1.4"],
             *["ruff", "mypy", "import-linter>=2.5"],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.

@@ -12,11 +12,10 @@ from dos_plugin.hooks.online_probe import FILE as PROBE
 from dos_plugin.hooks.watch import (
     FrozenCopy,
     check_after_loader,
-    check_option,
-    check_whole,
     is_main_process,
 )
 from dos_plugin.host import HOST
+from dos_plugin.method.options import check_choice, check_path, check_whole
 from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.probing.scans import Scan, ScanSource, held_out_source
 from dos_plugin.runs.run import Run
@@ -61,13 +60,16 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         branch: Branch = "student",
     ) -> None:
         super().__init__()
-        check_whole("FeaturePicture", "every", every)
-        check_option("FeaturePicture", "branch", branch, BRANCHES)
+        check_whole("every of FeaturePicture", every)
+        check_choice("branch of FeaturePicture", branch, BRANCHES)
+        for name, value in (("data_root", data_root), ("split", split)):
+            if value is not None:
+                check_path(f"{name} of FeaturePicture", value)
         self.numbers: list[int] = list(scans) if isinstance(scans, list | tuple) else [scans]
         if not self.numbers:
             raise ValueError(f"scans of FeaturePicture must name at least one scan, got {scans!r}")
         for number in self.numbers:
-            check_whole("FeaturePicture", "scans", number, 0)
+            check_whole("scans of FeaturePicture", number, 0)
         self.every = every
         self.data_root = data_root
         self.split = split

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from dos_plugin.method.options import check_config, check_number
+
 _GENTLER = (
     "a lower optimizer.lr (with scheduler.max_lr), model.momentum_base nearer to 1, and "
     "model.sinkhorn with num_iters=3"
@@ -60,13 +62,12 @@ class Alarm:
 
     def __init__(self, limits: Mapping[str, float] | None = None) -> None:
         self.limits = dict(LIMITS)
-        if not isinstance(limits, Mapping | None):
-            raise ValueError(f"limits must be numbers by name, got {limits!r}")
+        if limits is not None:
+            check_config("limits", limits)
         for name, value in (limits or {}).items():
             if name not in LIMITS:
                 raise ValueError(f"limits: there is none for {name!r}, only for {list(LIMITS)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-                raise ValueError(f"limits: {name} must be a number, got {value!r}")
+            check_number(f"limits: {name}", value, "[-inf, inf]")
             self.limits[name] = LIMITS[name]._replace(value=value)
         self.passed: set[str] = set()  # at the measurement before
         self.warned: set[str] = set()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dos_plugin.hooks.watch import bare_model
 from dos_plugin.host import HOST
 from dos_plugin.messages import some
+from dos_plugin.method.options import check_choice
 from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.runs.checkpoint import Checkpoint, read_checkpoint
 
@@ -36,8 +37,7 @@ class PretrainedLoader(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def __init__(self, branch: Branch = "student") -> None:
         super().__init__()
-        if branch not in BRANCHES:
-            raise ValueError(f"branch must be one of {BRANCHES}, got {branch!r}")
+        check_choice("branch of PretrainedLoader", branch, BRANCHES)
         self.branch: Branch = branch
 
     def before_train(self) -> None:

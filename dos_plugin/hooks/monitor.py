@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from dos_plugin.hooks.limits import Alarm, summary
-from dos_plugin.hooks.watch import bare_model, check_share, check_whole, is_main_process, open_wandb
+from dos_plugin.hooks.watch import bare_model, is_main_process, open_wandb
 from dos_plugin.host import HOST
 from dos_plugin.method.health import (
     assigned_mass,
@@ -19,6 +19,7 @@ from dos_plugin.method.health import (
     softmap_entropy,
 )
 from dos_plugin.method.logits import Logits
+from dos_plugin.method.options import check_number, check_whole
 from dos_plugin.method.zipf_sinkhorn import scaling_vectors
 from dos_plugin.models.batch import Views
 from dos_plugin.models.dos import DOS, Matched
@@ -62,10 +63,10 @@ class PrototypeMonitor(HOST.HookBase):  # type: ignore[name-defined, misc]
         duplicate_above: float = 0.95,
     ) -> None:
         super().__init__()
-        check_whole("PrototypeMonitor", "interval", interval)
-        check_whole("PrototypeMonitor", "warmup", warmup, 0)
-        for name, value in (("dead_below", dead_below), ("duplicate_above", duplicate_above)):
-            check_share("PrototypeMonitor", name, value)
+        check_whole("interval of PrototypeMonitor", interval)
+        check_whole("warmup of PrototypeMonitor", warmup, 0)
+        check_number("dead_below of PrototypeMonitor", dead_below, "[0, 1]")
+        check_number("duplicate_above of PrototypeMonitor", duplicate_above, "[0, 1]")
         self.interval = interval
         self.warmup = warmup
         self.alarm = Alarm(limits)

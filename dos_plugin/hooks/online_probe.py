@@ -12,13 +12,12 @@ import numpy as np
 from dos_plugin.hooks.watch import (
     FrozenCopy,
     check_after_loader,
-    check_option,
-    check_whole,
     is_main_process,
     open_wandb,
 )
 from dos_plugin.host import HOST
 from dos_plugin.messages import one_line
+from dos_plugin.method.options import check_choice, check_flag, check_path, check_whole
 from dos_plugin.models.backbone import BRANCHES, Branch
 from dos_plugin.probing.compare import probe_features, progress
 from dos_plugin.probing.probe import ProbeSettings
@@ -87,11 +86,20 @@ class OnlineProbe(HOST.HookBase):  # type: ignore[name-defined, misc]
         required: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("every", every), ("train_scans", train_scans)):
-            check_whole("OnlineProbe", name, value)
-        for name, value in (("val_scans", val_scans), ("steps", steps)):
-            check_whole("OnlineProbe", name, value)
-        check_option("OnlineProbe", "branch", branch, BRANCHES)
+        check_whole("every of OnlineProbe", every)
+        check_whole("train_scans of OnlineProbe", train_scans)
+        check_whole("val_scans of OnlineProbe", val_scans)
+        check_whole("steps of OnlineProbe", steps)
+        check_choice("branch of OnlineProbe", branch, BRANCHES)
+        check_flag("save_best of OnlineProbe", save_best)
+        check_flag("required of OnlineProbe", required)
+        for name, value in (
+            ("data_root", data_root),
+            ("train_split", train_split),
+            ("val_split", val_split),
+        ):
+            if value is not None:
+                check_path(f"{name} of OnlineProbe", value)
         self.every = every
         self.train_scans = train_scans
         self.val_scans = val_scans

@@ -53,26 +53,6 @@ class FrozenCopy:
         return lambda scan: extract(self.copy, scan)
 
 
-def check_option(hook: str, name: str, value: Any, choices: tuple) -> None:
-    """ValueError that names the hook's option unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} of {hook} must be one of {choices}, got {value!r}")
-
-
-def check_whole(hook: str, name: str, value: Any, least: int = 1) -> None:
-    """ValueError that names the hook's option unless the value is a whole number >= ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(
-            f"{name} of {hook} must be a whole number of at least {least}, got {value!r}"
-        )
-
-
-def check_share(hook: str, name: str, value: Any) -> None:
-    """ValueError that names the hook's option unless the value is a number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name} of {hook} must be a number from 0 to 1, got {value!r}")
-
-
 def check_after_loader(hook: Any) -> None:
     """ValueError if a hook stands before the one that loads the weights it looks at."""
     hooks = list(hook.trainer.hooks)

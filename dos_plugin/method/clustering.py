@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from .distributed import all_reduce_sum, world_size
 from .logits import Logits
+from .options import check_number
 from .softmap import check_shapes
-from .zipf_sinkhorn import ZipfSinkhorn, check_temp
+from .zipf_sinkhorn import TEMP, ZipfSinkhorn
 
 
 def clustering_loss(
@@ -40,8 +41,8 @@ def clustering_loss(
     if sinkhorn.scope != "batch":
         raise ValueError(f"clustering needs a sinkhorn of scope='batch', got {sinkhorn.scope!r}")
     check_shapes(student, teacher, student_prototypes, teacher_prototypes)
-    check_temp("student_temp", student_temp)
-    check_temp("teacher_temp", teacher_temp)
+    check_number("student_temp", student_temp, TEMP)
+    check_number("teacher_temp", teacher_temp, TEMP)
     with torch.autocast(student.device.type, enabled=False):
         logits = Logits(teacher, teacher_prototypes, teacher_temp)
         weight = student_prototypes.to(logits.prototypes.dtype)

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from .options import check_number
+
 
 @torch.no_grad()
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
@@ -20,8 +22,7 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     Raises:
         ValueError: If ``momentum`` is outside [0, 1].
     """
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum must be in [0, 1], got {momentum}")
+    check_number("momentum", momentum, "[0, 1]")
     source = dict(student.named_parameters())
     names, targets = zip(*teacher.named_parameters())
     torch._foreach_lerp_(list(targets), [source[name].detach() for name in names], 1 - momentum)

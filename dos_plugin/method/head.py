@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from .options import MOST_CHANNELS, check_whole
 from .settings import OUT_CHANNELS
 
 
@@ -14,12 +15,21 @@ class ProjectionHead(nn.Module):
         in_channels: Channels of the backbone's features.
         hidden_channels: Width of the hidden layer.
         out_channels: D, channels of the projection.
+
+    Raises:
+        ValueError: If an argument is no whole number, or out of range.
     """
 
     def __init__(
         self, in_channels: int, hidden_channels: int = 4096, out_channels: int = OUT_CHANNELS
     ):
         super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("hidden_channels", hidden_channels),
+            ("out_channels", out_channels),
+        ):
+            check_whole(name, value, 1, MOST_CHANNELS)
         self.out_channels = out_channels
         self.mlp = nn.Sequential(
             nn.Linear(in_channels, hidden_channels),

@@ -2,6 +2,8 @@
 
 import math
 
+from .options import check_number, check_whole
+
 
 def warmup_cosine(
     step: int,
@@ -27,10 +29,8 @@ def warmup_cosine(
     Raises:
         ValueError: If ``step`` is negative or ``warmup_ratio`` outside [0, 1].
     """
-    if step < 0:
-        raise ValueError(f"step must be >= 0, got {step}")
-    if not 0 <= warmup_ratio <= 1:
-        raise ValueError(f"warmup_ratio must be in [0, 1], got {warmup_ratio}")
+    check_whole("step", step, 0)
+    check_number("warmup_ratio", warmup_ratio, "[0, 1]")
     warmup_steps = int(total_steps * warmup_ratio)
     if step < warmup_steps:
         start = base if start is None else start

@@ -19,7 +19,8 @@ from torch import Tensor
 from .blocks import column_logsumexp, kl_and_gradients
 from .distributed import all_reduce_logsumexp, all_reduce_sum, world_size
 from .logits import Logits
-from .zipf_sinkhorn import ZipfSinkhorn, check_temp
+from .options import check_number
+from .zipf_sinkhorn import TEMP, ZipfSinkhorn
 
 
 def softmap_loss(
@@ -57,8 +58,8 @@ def softmap_loss(
         ValueError: If shapes disagree, a temperature is not > 0, or the offset is missing.
     """
     check_shapes(student, teacher, student_prototypes, teacher_prototypes)
-    check_temp("student_temp", student_temp)
-    check_temp("teacher_temp", teacher_temp)
+    check_number("student_temp", student_temp, TEMP)
+    check_number("teacher_temp", teacher_temp, TEMP)
     with torch.autocast(student.device.type, enabled=False):
         # Converted here, so that the gradients of several clouds are added before any rounding.
         weight = student_prototypes.to(torch.promote_types(student.dtype, torch.float32))

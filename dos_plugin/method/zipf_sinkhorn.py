@@ -10,7 +10,6 @@ temperatures above 0.023 (below, a prototype opposite to every point gets no mas
 is then one pass over blocks of points and one all-reduce of K numbers.
 """
 
-import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,8 +18,12 @@ from torch import Tensor, nn
 from .blocks import column_logsumexp, softmax_column_sums
 from .distributed import all_reduce_logsumexp, all_reduce_sum
 from .logits import Logits
+from .options import MOST_ROWS, check_choice, check_number, check_whole
 
 Scope = Literal["batch", "cloud"]
+MOST_ITERS = 100_000  # each is a pass over all points x prototypes
+TEMP = "[1e-06, 1000]"  # of temperatures; cosines over smaller ones leave float32
+ALPHA = "[0, 1000]"  # of exponents
 
 
 def zipf_prior(num_prototypes: int, alpha: float, device: torch.device | None = None) -> Tensor:
@@ -28,28 +31,20 @@ def zipf_prior(num_prototypes: int, alpha: float, device: torch.device | None = 
 
     Args:
         num_prototypes: K, at least 2.
-        alpha: Exponent >= 0; 0 is the uniform prior of plain Sinkhorn-Knopp.
+        alpha: Exponent from 0 to 1000; 0 is the uniform prior of plain Sinkhorn-Knopp.
         device: Where the result lives.
 
     Returns:
         (K,) prior in falling order, sums to 1.
 
     Raises:
-        ValueError: If ``num_prototypes < 2`` or ``alpha`` is negative, NaN or infinite.
+        ValueError: If ``num_prototypes`` or ``alpha`` is out of range.
     """
-    if num_prototypes < 2:
-        raise ValueError(f"num_prototypes must be at least 2, got {num_prototypes}")
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
+    check_whole("num_prototypes", num_prototypes, 2, MOST_ROWS)
+    check_number("alpha", alpha, ALPHA)
     rank = torch.arange(1, num_prototypes + 1, dtype=torch.float64, device=device)
     weight = rank.pow(-alpha)
     return (weight / weight.sum()).float()
-
-
-def check_temp(name: str, temp: float) -> None:
-    """Raise ValueError unless ``temp`` is a finite number > 0."""
-    if not (math.isfinite(temp) and temp > 0):
-        raise ValueError(f"{name} must be a finite number > 0, got {temp}")
 
 
 class Scaling(NamedTuple):
@@ -120,11 +115,9 @@ class ZipfSinkhorn(nn.Module):
 
     def __init__(self, alpha: float = 1.3, num_iters: int = 3, scope: Scope = "batch"):
         super().__init__()
-        zipf_prior(2, alpha)  # validates alpha
-        if num_iters < 0:
-            raise ValueError(f"num_iters must be at least 0, got {num_iters}")
-        if scope not in ("batch", "cloud"):
-            raise ValueError(f"scope must be 'batch' or 'cloud', got {scope!r}")
+        check_number("alpha", alpha, ALPHA)
+        check_whole("num_iters", num_iters, 0, MOST_ITERS)
+        check_choice("scope", scope, ("batch", "cloud"))
         self.alpha = alpha
         self.num_iters = num_iters
         self.scope = scope
@@ -154,9 +147,9 @@ class ZipfSinkhorn(nn.Module):
             (N, K) target softmaps, columns sum to 1. Times the prior they are the transport plan.
 
         Raises:
-            ValueError: If ``temp <= 0``.
+            ValueError: If ``temp`` is out of range.
         """
-        check_temp("temp", temp)
+        check_number("temp", temp, TEMP)
         with torch.autocast(feat.device.type, enabled=False):
             logits = Logits(feat, prototypes, temp, block_size=max(1, len(feat)))
             scaling = self.scaling(logits)

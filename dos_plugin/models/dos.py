@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,18 @@ from dos_plugin.method import (
     true_positions,
     warmup_cosine,
 )
+from dos_plugin.method.options import (
+    MOST_CHANNELS,
+    MOST_ROWS,
+    check_choice,
+    check_component,
+    check_config,
+    check_number,
+    check_whole,
+)
 from dos_plugin.method.settings import NUM_PROTOTYPES, TEACHER_TEMP, UP_CAST_LEVEL
-from dos_plugin.method.zipf_sinkhorn import check_temp
+from dos_plugin.method.zipf_sinkhorn import TEMP
+from dos_plugin.models.backbone import load_strictly
 from dos_plugin.models.batch import (
     VIEWS,
     Clouds,
@@ -81,7 +91,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             baseline, masked points stay as mask tokens and all points are in the loss. Needs
             ``mask_token=True`` in the backbone.
         mask_jitter: Standard deviation, metres, of noise on masked positions, clipped at twice
-            that (only with ``"mask_token"``); None for none.
+            that, at most 100 (only with ``"mask_token"``); None for none.
         student_temp: Student temperature.
         teacher_temp_start: Teacher temperature at step 0.
         teacher_temp_base: Teacher temperature after the warm-up.
@@ -92,7 +102,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         block_size: Points in a block of the loss; None picks one by size.
 
     Raises:
-        ValueError: If an option is out of range or contradicts another one.
+        ValueError: If an option is of another type, out of range or contradicts another one.
     """
 
     def __init__(
@@ -118,25 +128,39 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         block_size: int | None = None,
     ):
         super().__init__()
-        _one_of("teacher_prototypes", teacher_prototypes, ("shared", "ema"))
-        _one_of("target", target, ("softmap", "clustering", "regression"))
-        _one_of("student_input", student_input, ("visible", "mask_token"))
+        check_component("backbone", backbone)
+        for name, config in (
+            ("teacher_custom", teacher_custom),
+            ("head", head),
+            ("sinkhorn", sinkhorn),
+        ):
+            if config is not None:
+                check_config(name, config)
+        check_whole("backbone_out_channels", backbone_out_channels, 1, MOST_CHANNELS)
+        check_whole("up_cast_level", up_cast_level, 0)
+        check_whole("num_prototypes", num_prototypes, 2, MOST_ROWS)
+        check_whole("min_visible", min_visible, 1)
+        if block_size is not None:
+            check_whole("block_size", block_size, 1)
+        check_choice("teacher_prototypes", teacher_prototypes, ("shared", "ema"))
+        check_choice("target", target, ("softmap", "clustering", "regression"))
+        check_choice("student_input", student_input, ("visible", "mask_token"))
+        check_number("student_temp", student_temp, TEMP)
+        check_number("teacher_temp_start", teacher_temp_start, TEMP)
+        check_number("teacher_temp_base", teacher_temp_base, TEMP)
+        check_number("teacher_temp_warmup_ratio", teacher_temp_warmup_ratio, "[0, 1]")
+        check_number("momentum_base", momentum_base, "[0, 1]")
+        check_number("momentum_final", momentum_final, "[0, 1]")
         if bool(backbone.get("mask_token")) != (student_input == "mask_token"):
             raise ValueError(
                 f"backbone.mask_token={backbone.get('mask_token', False)} contradicts "
                 f"student_input={student_input!r}: the token is needed with 'mask_token' and is "
                 "an unused parameter otherwise"
             )
-        if mask_jitter is not None and student_input != "mask_token":
-            raise ValueError(f"mask_jitter={mask_jitter} needs student_input='mask_token'")
-        if num_prototypes < 2:
-            raise ValueError(f"num_prototypes must be at least 2, got {num_prototypes}")
-        for name, temp in (
-            ("student_temp", student_temp),
-            ("teacher_temp_start", teacher_temp_start),
-            ("teacher_temp_base", teacher_temp_base),
-        ):
-            check_temp(name, temp)
+        if mask_jitter is not None:
+            check_number("mask_jitter", mask_jitter, "[0, 100]")
+            if student_input != "mask_token":
+                raise ValueError(f"mask_jitter={mask_jitter} needs student_input='mask_token'")
         self.backbone_out_channels = backbone_out_channels
         self.num_prototypes = num_prototypes
         self.up_cast_level = up_cast_level
@@ -165,7 +189,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         self.student = nn.ModuleDict(student)
         self.teacher = nn.ModuleDict(teacher)
         for name, module in self.teacher.items():
-            module.load_state_dict(self.student[name].state_dict())
+            load_strictly(module, self.student[name].state_dict(), f"teacher_custom, {name}")
         self.teacher.requires_grad_(False)
         self.teacher.eval()
         self.observer: Callable[[Matched, Views], None] | None = None
@@ -344,8 +368,3 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         if self.sinkhorn.scope == "cloud":
             offset = torch.bincount(scene).cumsum(0)
         return softmap_loss(*args, *temps, offset=offset, block_size=self.block_size)
-
-
-def _one_of(name: str, value: Any, choices: tuple) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {choices}, got {value!r}")

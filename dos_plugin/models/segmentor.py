@@ -8,6 +8,13 @@ from torch import Tensor, nn
 
 from dos_plugin.host import HOST
 from dos_plugin.method.matching import row_features
+from dos_plugin.method.options import (
+    MOST_CHANNELS,
+    check_choice,
+    check_component,
+    check_configs,
+    check_whole,
+)
 from dos_plugin.models.backbone import keep_orders
 from dos_plugin.models.extent import long_clouds_named
 from dos_plugin.models.inputs import check_in_channels
@@ -52,12 +59,13 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         up_cast_level: int = -1,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if freeze_backbone not in (True, False, "encoder"):
-            raise ValueError(
-                f"freeze_backbone must be True, False or 'encoder', got {freeze_backbone!r}"
-            )
+        check_component("backbone", backbone)
+        check_whole("backbone_out_channels", backbone_out_channels, 1, MOST_CHANNELS)
+        check_whole("num_classes", num_classes, 1, MOST_CHANNELS)
+        if criteria is not None:
+            check_configs("criteria", criteria)
+        check_choice("freeze_backbone", freeze_backbone, (True, False, "encoder"))
+        check_whole("up_cast_level", up_cast_level, -1)
         self.in_channels = backbone.get("in_channels")
         self.num_classes = num_classes
         self.ignore_index = ignored_label(criteria)
@@ -112,7 +120,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
 
         Raises:
             ValueError: If ``in_channels`` or ``backbone_out_channels`` is not what there is, or
-                ``segment`` has values that are neither a class nor ignored.
+                ``segment`` has values that are neither a class nor ignored; or there are no losses.
         """
         width = batch["feat"].shape[1]
         if self.in_channels not in (None, width):
@@ -141,6 +149,8 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
 
     def _loss(self, seg_logits: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """The losses; 0 where no point has a label, of which their mean would be NaN."""
+        if not self.criteria.criteria:
+            raise ValueError("model.criteria has no losses, expected configs of the host's")
         segment, names = batch["segment"], batch.get("name", ())
         labels = self.num_classes, self.ignore_index
         if count_labelled(segment, batch["offset"], *labels, names):

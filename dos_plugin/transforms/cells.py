@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dos_plugin.host import HOST
+from dos_plugin.method.options import check_number
 
 _KNOWN = {"type", "grid_size", "hash_type", "mode", "return_grid_coord"}
 _SCATTER = 0x9E3779B97F4A7C15  # odd, hence a permutation of the numbers below any power of two
@@ -34,6 +35,7 @@ class ViewGridSample:
     """
 
     def __init__(self, config: Mapping):
+        check_number("TwoViews: grid_size of view_transform", config["grid_size"], "(0, inf)")
         self.host_transform = HOST.TRANSFORMS.build(dict(config))
         self.grid_size = np.float64(config["grid_size"])
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from dos_plugin.messages import warn_counted
+from dos_plugin.method.options import check_names, check_number, check_whole
 
 # A view with at most so many places for blocks to each point is counted in a table of them all.
 _DENSE = 16
+_MOST_PLACES = 2.0**62
 
 
 class BlockMask:
@@ -24,8 +26,10 @@ class BlockMask:
         views: Prefixes of the views.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; or coordinates are not (N, 3), are none, or
+            are not finite.
         KeyError: If a view is missing in a sample.
+        TypeError: If coordinates are not floats.
     """
 
     def __init__(
@@ -35,12 +39,10 @@ class BlockMask:
         min_visible: int = 64,
         views: Sequence[str] = ("view1", "view2"),
     ):
-        if not (np.isfinite(block_size) and block_size > 0):
-            raise ValueError(f"BlockMask: block_size must be > 0 metres, got {block_size}")
-        if not 0 <= mask_ratio < 1:
-            raise ValueError(f"BlockMask: mask_ratio must be in [0, 1), got {mask_ratio}")
-        if min_visible < 1:
-            raise ValueError(f"BlockMask: min_visible must be at least 1, got {min_visible}")
+        check_number("BlockMask: block_size", block_size, "(0, inf)")
+        check_number("BlockMask: mask_ratio", mask_ratio, "[0, 1)")
+        check_whole("BlockMask: min_visible", min_visible, 1)
+        check_names("BlockMask: views", views)
         self.block_size = block_size
         self.mask_ratio = mask_ratio
         self.min_visible = min_visible
@@ -53,7 +55,16 @@ class BlockMask:
                     f"BlockMask: no '{view}_coord' in the sample; it comes after TwoViews and "
                     "before ToTensor"
                 )
-            data[f"{view}_visible"] = self.visible(data[f"{view}_coord"])
+            coord = data[f"{view}_coord"]
+            if not isinstance(coord, np.ndarray) or coord.ndim != 2 or coord.shape[1] != 3:
+                shape = getattr(coord, "shape", type(coord).__name__)
+                raise ValueError(f"BlockMask: '{view}_coord' must be an array (N, 3), got {shape}")
+            if coord.dtype.kind != "f":
+                raise TypeError(f"BlockMask: '{view}_coord' must be floats, got {coord.dtype}")
+            if not len(coord) or not np.isfinite(coord).all():
+                fault = "NaN or infinite values" if len(coord) else "no point"
+                raise ValueError(f"BlockMask: '{view}_coord' has {fault}")
+            data[f"{view}_visible"] = self.visible(coord)
         return data
 
     def visible(self, coord: np.ndarray) -> np.ndarray:
@@ -78,10 +89,15 @@ class BlockMask:
         # Axis by axis: numpy is slow to reduce over the long axis of (n, 3).
         axes = np.array(coord.T, dtype=np.float64, order="C")
         axes -= axes.min(axis=1, keepdims=True) - np.random.uniform(0, self.block_size, (3, 1))
-        x, y, z = (axes / self.block_size).astype(np.int64)
-        shape = x.max() + 1, y.max() + 1, z.max() + 1
-        position = (x * shape[1] + y) * shape[2] + z
-        if np.prod(shape, dtype=np.float64) > _DENSE * len(coord):
+        axes = np.floor(axes / self.block_size)
+        shape = axes.max(axis=1) + 1
+        places = np.prod(shape)
+        if not places < _MOST_PLACES:  # no integer numbers them
+            _, block, count = np.unique(axes, axis=1, return_inverse=True, return_counts=True)
+            return block.reshape(-1), count
+        x, y, z = axes.astype(np.int64)
+        position = (x * int(shape[1]) + y) * int(shape[2]) + z
+        if places > _DENSE * len(coord):
             _, block, count = np.unique(position, return_inverse=True, return_counts=True)
             return block, count
         count = np.bincount(position)

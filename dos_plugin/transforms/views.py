@@ -10,10 +10,20 @@ import numpy as np
 
 from dos_plugin.host import HOST
 from dos_plugin.messages import warn_counted
+from dos_plugin.method.options import (
+    check_configs,
+    check_names,
+    check_number,
+    check_whole,
+)
 from dos_plugin.transforms.cells import ViewGridSample, is_view_grid_sample
 
 # The host's per-point keys where a sample names none.
 POINT_KEYS = ("coord", "color", "normal", "superpoint", "strength", "segment", "instance")
+# Cells along an axis that the host's space-filling curves can number; and coordinates whose cells
+# are whole numbers that an integer holds.
+MOST_CELLS = 2**16 - 1
+MOST_METRES = 1e9
 
 
 def _scene(data: dict) -> str:
@@ -22,7 +32,39 @@ def _scene(data: dict) -> str:
 
 def point_keys(data: dict) -> list[str]:
     """Names of the per-point keys of a sample, a new list."""
-    return [key for key in data.get("index_valid_keys", POINT_KEYS) if key in data]
+    return list(dict.fromkeys(k for k in data.get("index_valid_keys", POINT_KEYS) if k in data))
+
+
+def check_points(transform: str, data: dict, keys: Sequence[str]) -> None:
+    """Check the per-point keys that a transform reads, ``coord`` first.
+
+    Raises:
+        KeyError: If one is missing.
+        TypeError: If one is no array of numbers, or ``coord`` is not of floats.
+        ValueError: If ``coord`` is not (N, 3), or another one has another number of rows.
+    """
+    for key in ("coord", *keys):
+        if key not in data:
+            first = key == "point_id"
+            hint = "; put PointId first in the pipeline" if first else f", only {sorted(data)}"
+            raise KeyError(f"{transform}: {_scene(data)} has no '{key}'{hint}")
+        value = data[key]
+        what = getattr(value, "dtype", type(value).__name__)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{transform}: '{key}' of {_scene(data)} must be an array of numbers, got {what}"
+            )
+        if key == "coord" and value.dtype.kind != "f":
+            raise TypeError(f"{transform}: 'coord' of {_scene(data)} must be floats, got {what}")
+        if key == "coord" and (value.ndim != 2 or value.shape[1] != 3):
+            raise ValueError(
+                f"{transform}: 'coord' of {_scene(data)} must be (N, 3), got {value.shape}"
+            )
+        if value.shape[:1] != data["coord"].shape[:1]:
+            raise ValueError(
+                f"{transform}: {_scene(data)} has {len(data['coord'])} rows of 'coord' but "
+                f"{len(value) if value.ndim else 'none'} of '{key}'"
+            )
 
 
 class PointId:
@@ -40,31 +82,19 @@ class PointId:
             Views are turned and stretched: leave room for that, 2000 for voxels of 0.05 m.
 
     Raises:
-        KeyError: If the sample has no ``coord``.
-        ValueError: If ``coord`` is not (N, 3) or a per-point key has another number of rows, or
-            ``max_extent`` is not above 0.
+        KeyError, TypeError, ValueError: See :func:`check_points`, of all per-point keys.
+        ValueError: If ``max_extent`` is not above 0.
     """
 
     def __init__(self, max_extent: float | None = None):
-        if max_extent is not None and not max_extent > 0:
-            raise ValueError(f"PointId: max_extent must be > 0 metres or None, got {max_extent}")
+        if max_extent is not None:
+            check_number("PointId: max_extent", max_extent, "(0, inf)")
         self.max_extent = max_extent
 
     def __call__(self, data: dict) -> dict:
-        if "coord" not in data:
-            raise KeyError(f"PointId: {_scene(data)} has no 'coord', only {sorted(data)}")
+        check_points("PointId", data, point_keys(data))
         coord = data["coord"]
-        if coord.ndim != 2 or coord.shape[1] != 3:
-            raise ValueError(
-                f"PointId: 'coord' of {_scene(data)} must be (N, 3), got {coord.shape}"
-            )
-        keys = point_keys(data)
-        for key in keys:
-            if len(data[key]) != len(coord):
-                raise ValueError(
-                    f"PointId: {_scene(data)} has {len(coord)} rows of 'coord' but "
-                    f"{len(data[key])} of '{key}'"
-                )
+        keys = list(dict.fromkeys(["coord", *point_keys(data)]))
         finite = np.ones(len(coord), dtype=bool)
         for key in keys:
             if np.issubdtype(data[key].dtype, np.floating):
@@ -112,9 +142,13 @@ class Height:
     """Copy z of ``coord`` into the per-point key ``height`` (N, 1), metres.
 
     For features without x and y, from which short runs learn position instead of semantics.
+
+    Raises:
+        KeyError, TypeError, ValueError: See :func:`check_points`.
     """
 
     def __call__(self, data: dict) -> dict:
+        check_points("Height", data, ())
         keys = [key for key in point_keys(data) if key != "height"]
         data["height"] = data["coord"][:, 2:3].copy()
         data["index_valid_keys"] = [*keys, "height"]
@@ -138,8 +172,10 @@ class TwoViews:
             As the last of all, and without further options, it is done by an equal that is faster.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range; or if a view spans too many cells for the
+            backbones' space-filling curves, or has values that are not finite.
         KeyError: If a view key is missing in a sample, or the transforms made no ``grid_coord``.
+        TypeError: See :func:`check_points`.
     """
 
     def __init__(
@@ -149,14 +185,17 @@ class TwoViews:
         max_size: int = 65536,
         view_transform: Sequence[dict] = (),
     ):
+        check_names("TwoViews: view_keys", view_keys)
         missing = {"coord", "point_id"} - set(view_keys)
         if missing:
             raise ValueError(f"TwoViews: view_keys must hold {sorted(missing)}, got {view_keys}")
+        if not isinstance(view_scale, list | tuple) or len(view_scale) != 2:
+            raise ValueError(f"TwoViews: view_scale must be two numbers, got {view_scale!r}")
         low, high = view_scale
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"TwoViews: view_scale must be in (0, 1] and rise, got {view_scale}")
-        if max_size < 1:
-            raise ValueError(f"TwoViews: max_size must be at least 1, got {max_size}")
+        check_number("TwoViews: view_scale[0]", low, "(0, 1]")
+        check_number("TwoViews: view_scale[1]", high, f"[{low}, 1]")
+        check_whole("TwoViews: max_size", max_size, 1)
+        check_configs("TwoViews: view_transform", view_transform)
         self.view_keys = tuple(view_keys)
         self.view_scale = (low, high)
         self.max_size = max_size
@@ -167,11 +206,10 @@ class TwoViews:
         self.transform = HOST.Compose(transforms)
 
     def __call__(self, data: dict) -> dict:
-        for key in self.view_keys:
-            if key not in data:
-                hint = "; put PointId first in the pipeline" if key == "point_id" else ""
-                raise KeyError(f"TwoViews: {_scene(data)} has no '{key}'{hint}")
+        check_points("TwoViews", data, self.view_keys)
         coord = data["coord"]
+        if len(coord) == 0:
+            raise ValueError(f"TwoViews: 'coord' of {_scene(data)} has no point")
         first = self._crop(coord, np.random.randint(len(coord)))
         second = self._crop(coord, first[np.random.randint(len(first))])
         views = [self._view(data, rows) for rows in (first, second)]
@@ -195,11 +233,23 @@ class TwoViews:
         view = {key: data[key].take(rows, axis=0) for key in self.view_keys}
         view["index_valid_keys"] = list(self.view_keys)
         view = self.transform(view)
+        if not np.abs(view["coord"]).max(initial=0) < MOST_METRES:
+            raise ValueError(
+                f"TwoViews: 'coord' of a view of {_scene(data)} has NaN, infinite values, or some "
+                f"beyond {MOST_METRES:g} m"
+            )
         if self.grid_sample:
             view = self.grid_sample(view)
         if "grid_coord" not in view:
             raise KeyError(
                 "TwoViews: view_transform made no 'grid_coord'; end it with "
                 "dict(type='GridSample', ..., return_grid_coord=True)"
+            )
+        most = view["grid_coord"].max(initial=0)
+        if view["grid_coord"].min(initial=0) < 0 or most >= MOST_CELLS:
+            raise ValueError(
+                f"TwoViews: 'grid_coord' of a view of {_scene(data)} must be from 0 to "
+                f"{MOST_CELLS - 1}, the longest curve of a backbone, got up to {most}: are the "
+                "coordinates metres? else drop points far away, or use larger cells"
             )
         return view

@@ -171,7 +171,7 @@ def test_no_dos_model(tmp_path):
 
 
 def test_a_branch_that_does_not_exist(tmp_path):
-    with pytest.raises(ValueError, match="branch must be one of .* got 'mean'"):
+    with pytest.raises(ValueError, match="branch of PretrainedLoader must be one of .* got 'mean'"):
         HOST.HOOKS.build(dict(type="PretrainedLoader", branch="mean"))
     state = {k: v for k, v in pretraining().items() if not k.startswith("teacher.")}
     path = write(tmp_path / "student.pth", state)

@@ -139,7 +139,7 @@ def test_up_cast_levels(level, channels):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        (dict(num_classes=0), "num_classes must be at least 1, got 0"),
+        (dict(num_classes=0), "num_classes must be a whole number of at least 1, got 0"),
         (dict(freeze_backbone="decoder"), "freeze_backbone must be .* got 'decoder'"),
         (dict(freeze_backbone="encoder"), "'encoder' needs a backbone with decoder, and PT-v3m2"),
     ],

@@ -46,9 +46,9 @@ def test_limits_are_options():
     assert LIMITS["rankme"].value == 3.0
     with pytest.raises(ValueError, match="limits: there is none for 'rank', only for"):
         PrototypeMonitor(limits=dict(rank=1))
-    with pytest.raises(ValueError, match="limits: rankme must be a number, got 'low'"):
+    with pytest.raises(ValueError, match="limits: rankme must be a number in .*, got 'low'"):
         PrototypeMonitor(limits=dict(rankme="low"))
-    with pytest.raises(ValueError, match=r"limits must be numbers by name, got \[1\]"):
+    with pytest.raises(ValueError, match=r"limits must be a dict of options, got \[1\]"):
         PrototypeMonitor(limits=[1])
 
 
@@ -57,8 +57,8 @@ def test_limits_are_options():
     [
         (dict(interval=0), "interval of PrototypeMonitor must be .* at least 1, got 0"),
         (dict(warmup=None), "warmup of PrototypeMonitor must be .* at least 0, got None"),
-        (dict(dead_below=None), "dead_below of PrototypeMonitor .* from 0 to 1, got None"),
-        (dict(duplicate_above=95), "duplicate_above of PrototypeMonitor .* from 0 to 1, got 95"),
+        (dict(dead_below=None), r"dead_below of PrototypeMonitor .* in \[0, 1\], got None"),
+        (dict(duplicate_above=95), r"duplicate_above of PrototypeMonitor .* in \[0, 1\], got 95"),
     ],
 )
 def test_bad_options(options, message):

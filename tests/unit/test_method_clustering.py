@@ -109,7 +109,7 @@ def test_losses_of_no_point_are_zero_with_a_graph():
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_clustering_temperature_out_of_range(name, value):
     temps = {"student_temp": 0.1, "teacher_temp": 0.06, name: value}
-    with pytest.raises(ValueError, match=f"{name} must be a finite number > 0, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a number in .*, got {value}"):
         clustering_loss(*make_inputs(4, 3), ZipfSinkhorn(), **temps)
 
 

@@ -354,7 +354,7 @@ def test_finite_with_a_prior_below_the_float_range(scope):
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan, math.inf])
 def test_temperature_out_of_range(name, value):
     temps = {"student_temp": 0.1, "teacher_temp": 0.05, name: value}
-    with pytest.raises(ValueError, match=f"{name} must be a finite number > 0, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be a number in .*, got {value}"):
         softmap_loss(*make_inputs(5, 4), ZipfSinkhorn(), **temps)
 
 

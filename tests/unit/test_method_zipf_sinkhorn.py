@@ -44,16 +44,17 @@ def test_prior_with_alpha_zero_is_uniform():
 @pytest.mark.parametrize("num_prototypes", [1, 0, -3])
 def test_prior_needs_two_prototypes(num_prototypes):
     with pytest.raises(
-        ValueError, match=f"num_prototypes must be at least 2, got {num_prototypes}"
+        ValueError,
+        match=f"num_prototypes must be a whole number of at least 2, got {num_prototypes}",
     ):
         zipf_prior(num_prototypes, 1.3)
 
 
 @pytest.mark.parametrize("alpha", [-0.1, -INF, INF, NAN])
 def test_alpha_out_of_range(alpha):
-    with pytest.raises(ValueError, match=f"alpha must be a finite number >= 0, got {alpha}"):
+    with pytest.raises(ValueError, match=f"alpha must be a number in .*, got {alpha}"):
         zipf_prior(16, alpha)
-    with pytest.raises(ValueError, match=f"alpha must be a finite number >= 0, got {alpha}"):
+    with pytest.raises(ValueError, match=f"alpha must be a number in .*, got {alpha}"):
         ZipfSinkhorn(alpha=alpha)
 
 
@@ -212,12 +213,12 @@ def test_defaults_of_the_method():
 
 @pytest.mark.parametrize("scope", ["scene", "", None, "Batch"])
 def test_unknown_scope(scope):
-    with pytest.raises(ValueError, match=f"scope must be 'batch' or 'cloud', got {scope!r}"):
+    with pytest.raises(ValueError, match=f"scope must be one of .*, got {scope!r}"):
         ZipfSinkhorn(scope=scope)
 
 
 def test_negative_iterations_are_refused():
-    with pytest.raises(ValueError, match="num_iters must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="num_iters must be a whole number of at least 0, got -1"):
         ZipfSinkhorn(num_iters=-1)
 
 
@@ -233,10 +234,12 @@ def test_no_iterations_are_the_plain_softmap(alpha, temp):
 
 @pytest.mark.parametrize("temp", [0.0, -0.1, NAN, INF])
 def test_temperature_out_of_range(temp):
-    with pytest.raises(ValueError, match=f"temp must be a finite number > 0, got {temp}"):
+    with pytest.raises(ValueError, match=f"temp must be a number in .*, got {temp}"):
         zipf_sinkhorn(unit_rows(25, 3, 4), unit_rows(26, 2, 4), temp)
 
 
 def test_one_prototype_is_refused():
-    with pytest.raises(ValueError, match="num_prototypes must be at least 2, got 1"):
+    with pytest.raises(
+        ValueError, match="num_prototypes must be a whole number of at least 2, got 1"
+    ):
         zipf_sinkhorn(unit_rows(27, 3, 4), unit_rows(28, 1, 4), 0.07)

@@ -134,9 +134,13 @@ class TestTwoViews:
     def test_errors(self):
         with pytest.raises(ValueError, match=r"view_keys must hold \['point_id'\]"):
             TwoViews(view_keys=("coord",))
-        with pytest.raises(ValueError, match=r"view_scale must be in \(0, 1\].*got \(0.5, 1.2\)"):
+        with pytest.raises(
+            ValueError, match=r"view_scale\[1\] must be a number in \[0.5, 1\], got 1.2"
+        ):
             TwoViews(view_scale=(0.5, 1.2))
-        with pytest.raises(ValueError, match="max_size must be at least 1, got 0"):
+        with pytest.raises(
+            ValueError, match="max_size must be a whole number of at least 1, got 0"
+        ):
             TwoViews(max_size=0)
         with pytest.raises(KeyError, match="has no 'point_id'; put PointId first"):
             TwoViews(view_transform=[GRID])(scene(10))
@@ -307,12 +311,12 @@ class TestBlockMask:
     @pytest.mark.parametrize(
         "options, message",
         [
-            (dict(mask_ratio=1.0), r"mask_ratio must be in \[0, 1\), got 1.0"),
+            (dict(mask_ratio=1.0), r"mask_ratio must be a number in \[0, 1\), got 1.0"),
             (dict(mask_ratio=-0.1), "mask_ratio"),
             (dict(mask_ratio=float("nan")), "mask_ratio"),
-            (dict(block_size=0), "block_size must be > 0 metres, got 0"),
+            (dict(block_size=0), "block_size must be a number in .0, inf., got 0"),
             (dict(block_size=float("nan")), "block_size"),
-            (dict(min_visible=0), "min_visible must be at least 1, got 0"),
+            (dict(min_visible=0), "min_visible must be a whole number of at least 1, got 0"),
         ],
     )
     def test_bad_options(self, options, message):
