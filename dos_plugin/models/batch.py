@@ -5,10 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dos_plugin.messages import warn_counted
+from dos_plugin.messages import some, warn_counted
+from dos_plugin.method.matching import ID_BITS
 
 VIEWS = ("view1", "view2")
-KEYS = ("coord", "grid_coord", "feat", "point_id", "visible")
+# Of each per-point key its columns, None for any number of them, and its type.
+KEYS: dict[str, tuple[tuple[int | None, ...], torch.dtype]] = {
+    "coord": ((3,), torch.float32),
+    "grid_coord": ((3,), torch.int64),
+    "feat": ((None,), torch.float32),
+    "point_id": ((), torch.int64),
+    "visible": ((), torch.bool),
+}
 
 
 class Clouds(NamedTuple):
@@ -58,15 +66,24 @@ def read_views(batch: dict, min_visible: int) -> Views:
 
     Raises:
         KeyError: If a key is missing; names it.
-        ValueError: If a per-point key has another number of rows than the offset says.
+        TypeError: If a value is no tensor; names the key.
+        ValueError: If a per-point key has another shape, type or number of rows than it should,
+            values that are not finite, or cells or ids below 0 (or ids of 2**40 and more); or if
+            offsets fall or do not end with the number of points. Names the key.
     """
     parts: list[Clouds] = []
     ends: list[Tensor] = []
+    faults: dict[str, Tensor] = {}
     for view in VIEWS:
-        offset = _get(batch, f"{view}_offset").long()
-        values = {key: _get(batch, f"{view}_{key}") for key in KEYS}
+        offset = _read(batch, f"{view}_offset", (), torch.int64)
+        values = {key: _read(batch, f"{view}_{key}", *KEYS[key]) for key in KEYS}
         num_points = len(values["coord"])
         for key, value in values.items():
+            if parts and value.shape[1:] != getattr(parts[0], key).shape[1:]:
+                raise ValueError(
+                    f"batch key '{view}_{key}' has {value.shape[1]} columns, '{VIEWS[0]}_{key}' "
+                    f"has {getattr(parts[0], key).shape[1]}"
+                )
             if len(value) != num_points:
                 raise ValueError(
                     f"batch key '{view}_{key}' has {len(value)} rows, '{view}_coord' has "
@@ -82,13 +99,29 @@ def read_views(batch: dict, min_visible: int) -> Views:
         parts.append(Clouds(**values, cloud=cloud))
         seen = torch.nn.functional.pad(values["visible"].cumsum(0), (1, 0))
         ends += [offset, seen[offset.clamp(0, num_points)]]
-    offset1, seen1, offset2, seen2 = torch.stack(ends).tolist()  # waits for the device
-    for view, part, offset in zip(VIEWS, parts, (offset1, offset2)):
-        if offset[-1] != len(part.coord):
+        ids, cells = values["point_id"], values["grid_coord"]
+        faults[f"'{view}_coord' holds NaN or infinite values"] = ~values["coord"].isfinite().all()
+        faults[f"'{view}_feat' holds NaN or infinite values"] = ~values["feat"].isfinite().all()
+        faults[f"'{view}_grid_coord' holds cells below 0"] = (cells < 0).any()
+        outside = (ids < 0) | (ids >= 2**ID_BITS)
+        faults[f"'{view}_point_id' holds ids outside [0, 2**{ID_BITS})"] = outside.any()
+    counts = torch.cat([*ends, torch.stack(list(faults.values()))]).tolist()  # waits for the device
+    scenes = len(ends[0])
+    offset1, seen1, offset2, seen2 = (counts[i * scenes : (i + 1) * scenes] for i in range(4))
+    for view, part, end in zip(VIEWS, parts, (offset1, offset2)):
+        if any(a > b for a, b in zip([0, *end], end)):
             raise ValueError(
-                f"batch key '{view}_offset' ends with {offset[-1]}, but '{view}_coord' has "
+                f"batch key '{view}_offset' must be cumulative counts of points, got {end}"
+            )
+        if end[-1] != len(part.coord):
+            raise ValueError(
+                f"batch key '{view}_offset' ends with {end[-1]}, but '{view}_coord' has "
                 f"{len(part.coord)} rows"
             )
+    names = batch.get("name") or ()
+    for fault, there in zip(faults, counts[4 * scenes :]):
+        if there:
+            raise ValueError(f"batch key {fault}" + (f" in {some(names)}" if names else ""))
     clouds = Clouds(*(torch.cat(values) for values in zip(*parts)))
     views = Views(clouds, num_scenes=len(offset1), num_visible=seen1[-1] + seen2[-1])
     fewest = [
@@ -97,10 +130,10 @@ def read_views(batch: dict, min_visible: int) -> Views:
     small = [scene for scene, count in enumerate(fewest) if count < min_visible]
     if not small:
         return views
-    names = batch.get("name")
+    left_out = [names[i] for i in small] if len(names) == scenes else small
     warn_counted(
         "scenes left out",
-        f"DOS: scene(s) {[names[i] for i in small] if names else small} of a batch have fewer "
+        f"DOS: scene(s) {left_out} of a batch have fewer "
         f"than {min_visible} visible points in a view and are left out of this step",
     )
     return _without(views, small)
@@ -116,8 +149,12 @@ def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
 
     Raises:
         KeyError: If ``grid_size`` is missing.
+        ValueError: If it is empty.
     """
-    grid_size = _get(batch, "grid_size").flatten()[0].to(clouds.coord.dtype)
+    sizes = _get(batch, "grid_size").flatten()
+    if not len(sizes):
+        raise ValueError("batch key 'grid_size' is empty, expected the edge of a grid cell")
+    grid_size = sizes[0].to(clouds.coord.dtype)
     noise = (torch.randn_like(clouds.coord) * sigma).clamp_(-2 * sigma, 2 * sigma)
     coord = torch.where(clouds.visible[:, None], clouds.coord, clouds.coord + noise)
     shift = torch.floor(coord / grid_size) - torch.floor(clouds.coord / grid_size)
@@ -131,12 +168,34 @@ def one_point_clouds(like: Clouds) -> Clouds:
     return zeros._replace(visible=~zeros.visible, cloud=torch.arange(2, device=like.cloud.device))
 
 
+def _read(batch: dict, key: str, columns: tuple[int | None, ...], dtype: torch.dtype) -> Tensor:
+    """A per-point key, or an offset, in its type; see :func:`read_views` for the errors."""
+    value = _get(batch, key)
+    shape = tuple(value.shape)
+    fits = len(shape) == 1 + len(columns) and all(
+        want in (None, got) for want, got in zip(columns, shape[1:])
+    )
+    if not fits or (key.endswith("_offset") and not shape[0]):
+        wanted = ", ".join(["N", *("C" if want is None else str(want) for want in columns)])
+        raise ValueError(f"batch key '{key}' must have shape ({wanted}), got {shape}")
+    alike = (
+        value.dtype.is_floating_point == dtype.is_floating_point
+        and not value.dtype.is_complex
+        and (value.dtype is torch.bool) == (dtype is torch.bool)
+    )
+    if not alike:
+        raise ValueError(f"batch key '{key}' must be {dtype}, got {value.dtype}")
+    return value.to(dtype)
+
+
 def _get(batch: dict, key: str) -> Tensor:
     if key not in batch:
         raise KeyError(
             f"batch key '{key}' is missing; add it to Collect in data.train.transform "
             f"(the batch holds {sorted(batch)})"
         )
+    if not isinstance(batch[key], Tensor):
+        raise TypeError(f"batch key '{key}' must be a tensor, got {type(batch[key]).__name__}")
     return batch[key]
 
 
