@@ -1,8 +1,10 @@
-"""Repairs of spconv's CPU code path, which cannot train or infer as shipped.
+"""Repairs of spconv, whose CPU code path cannot train or infer as shipped.
 
 - Its backward asks CUDA for the current stream, although the CPU kernels need none.
 - A convolution with bias refuses to run in eval mode; here the bias is added afterwards.
 - With several threads its sums race: see ``sparse_threads.py``.
+- On any device each of its tensors asks torch.fx whether it is traced, by a function of which torch
+  2.13 warns the user, who did not call it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import functools
 from typing import Any
 
 import torch
+from torch.fx import ProxyableClassMeta, _symbolic_trace
 
 from . import sparse_threads
 
@@ -36,19 +39,30 @@ def _bias_outside(conv_forward: Any) -> Any:
     return wrapped
 
 
+class _QuietMeta(ProxyableClassMeta):
+    """The metaclass of spconv's tensors, which asks for what the deprecated function returns."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if _symbolic_trace._is_fx_tracing_flag:
+            return super().__call__(*args, **kwargs)
+        return type.__call__(cls, *args, **kwargs)
+
+
 def apply() -> bool:
     """Repair spconv in this process if it is installed and the machine has no CUDA.
 
-    Calling it again changes nothing. With CUDA nothing is touched.
+    Calling it again changes nothing. With CUDA nothing but the question to torch.fx is touched.
 
     Returns:
         Whether spconv is repaired now.
     """
-    if torch.cuda.is_available():
-        return False
     try:
-        from spconv.pytorch import conv, ops
+        from spconv.pytorch import SparseConvTensor, conv, ops
     except ImportError:
+        return False
+    if type(SparseConvTensor) is ProxyableClassMeta:
+        SparseConvTensor.__class__ = _QuietMeta
+    if torch.cuda.is_available():
         return False
     ops.get_current_stream = _no_stream
     base = conv.SparseConvolutionBase

@@ -85,3 +85,19 @@ def test_repairing_spconv_again_changes_nothing():
 def test_with_cuda_spconv_is_left_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert not spconv_fixes.apply()
+
+
+def test_a_tensor_asks_whether_it_is_traced_without_a_warning_and_can_be_traced(monkeypatch):
+    index, feat = dense_case()
+    arguments = index.int(), [6, 6, 6], 2
+    asked = []
+    monkeypatch.setattr(torch.fx._symbolic_trace, "is_fx_tracing", lambda: asked.append(1) or True)
+    assert torch.equal(spconv.SparseConvTensor(feat, *arguments).features, feat)
+    assert not asked
+
+    class Makes(torch.nn.Module):
+        def forward(self, feat):
+            return spconv.SparseConvTensor(feat, *arguments)
+
+    graph = torch.fx.symbolic_trace(Makes()).graph
+    assert spconv.SparseConvTensor in [node.target for node in graph.nodes] and asked
