@@ -13,7 +13,13 @@ from torch import Tensor
 from dos_plugin import __version__
 from dos_plugin.encoder.card import model_card, probe_figures
 from dos_plugin.encoder.encoder import Encoder
-from dos_plugin.models.backbone import Branch, build_backbone, load_strictly
+from dos_plugin.models.backbone import (
+    Branch,
+    build_backbone,
+    kept_orders,
+    load_strictly,
+    shuffles_at_poolings,
+)
 from dos_plugin.models.inputs import feature_keys, grid_size
 from dos_plugin.probing.scans import dataset_config, scan_transform
 from dos_plugin.runs.checkpoint import META
@@ -24,6 +30,13 @@ from dos_plugin.runs.run import Run, open_run
 from dos_plugin.whole_file import write_whole
 
 FORMATS = ("pointcept", "torch-pointcloud", "hub")
+
+# What an exported file says of a backbone that gives a scan other features in each pass.
+SHUFFLES = (
+    "the host's {} permutes its curves at every pooling, in eval mode too and whatever "
+    "shuffle_orders says, so two passes over a scan differ; dos_plugin.load, dos-plugin probe and "
+    "a frozen DOS-Segmentor-v1m1 do not let it; docs/checkpoints.md says how much"
+)
 
 # Of data.train these belong to a machine or a training and not to a backbone.
 NOT_KEPT = ("cache", "data_root", "la_file", "loop", "lr_file", "split", "test_cfg", "test_mode")
@@ -70,6 +83,8 @@ def export(run: Run, to: str, branch: Branch | None = None) -> dict[str, Any]:
         data=training.data,
         **inputs(run, config),
     )
+    if to == "pointcept" and shuffles_at_poolings(config):
+        meta["note"] = SHUFFLES.format(config["type"])
     file: dict[str, Any] = dict(config=config)
     if to == "torch-pointcloud":
         renamed, extra, names = _for_torch_pointcloud(state, config)
@@ -82,10 +97,10 @@ def export(run: Run, to: str, branch: Branch | None = None) -> dict[str, Any]:
 
 
 def backbone_config(config: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
-    """The config of a branch's backbone, of Python's own types."""
+    """The config of a branch's backbone, of Python's own types, without shuffled orders."""
     model = config["model"]
     teacher = model.get("teacher_custom") or {} if branch == "teacher" else {}
-    return plain({**model["backbone"], **teacher})
+    return plain(kept_orders({**model["backbone"], **teacher}))
 
 
 def inputs(run: Run, backbone: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,6 +216,8 @@ def main(args: argparse.Namespace) -> int:
             f"in a segmentation config with the same model.backbone: weight={str(args.out)!r}, "
             'with dict(type="CheckpointLoader") or dict(type="PretrainedLoader")'
         )
+        if "note" in meta:
+            print(f"note: {meta['note']}")
     else:
         print(f"model: {file['constructor']}(**kwargs), kwargs are in the file")
         if meta["left_out"]:

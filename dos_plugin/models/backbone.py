@@ -63,6 +63,22 @@ def keep_orders(backbone: nn.Module, inside: nn.Module | None = None) -> nn.Modu
     return backbone
 
 
+def kept_orders(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's config that keeps the order of PTv3's input, as far as a config can say so."""
+    has = "shuffle_orders" in backbone or str(backbone.get("type")).startswith("PT-v3")
+    return {**backbone, **({"shuffle_orders": False} if has else {})}
+
+
+def shuffles_at_poolings(backbone: Mapping[str, Any]) -> bool:
+    """Whether the host's model of a config permutes curves in eval mode whatever its options say.
+
+    PTv3 does so at every pooling, where it has several curves: no option reaches them.
+    """
+    order = backbone.get("order", ("z", "z-trans"))
+    several = not isinstance(order, str) and len(order) > 1
+    return str(backbone.get("type")).startswith("PT-v3") and several
+
+
 def runnable(
     backbone: Mapping[str, Any], device: str | torch.device | None = None
 ) -> dict[str, Any]:

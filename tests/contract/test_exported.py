@@ -36,6 +36,31 @@ def test_torch_pointcloud_gives_this_hosts_features(run, tmp_path):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_a_scan_has_the_same_features_each_time_or_the_file_says_that_it_has_not(run, tmp_path):
+    """In eval mode, with other random numbers each time; clouds of many patches."""
+    write(export(run, "pointcept"), tmp_path / "file.pth")
+    source = open_run(tmp_path / "file.pth")
+    config, scan = source.config.model.backbone, ScanSource(run)[0]
+    assert config.get("shuffle_orders", False) is False
+    assert ("shuffle_orders" in config) == config.type.startswith("PT-v3")
+
+    def twice(backbone):
+        return [torch.manual_seed(seed) and extract(backbone, scan) for seed in (0, 1)]
+
+    ours = twice(load_backbone(source))
+    assert torch.equal(*ours) and ours[0].std(dim=0).max() > 0.01
+    plain = HOST.build_model(config).eval()  # as a config of the host builds it
+    plain.load_state_dict(source.trained.backbone("student"))
+    different = not torch.equal(*twice(plain))
+    assert different == ("note" in source.trained.exported)
+    for module in plain.modules():
+        if isinstance(getattr(module, "shuffle_orders", None), bool):
+            module.shuffle_orders = False
+    assert torch.equal(*twice(plain))
+    torch.testing.assert_close(twice(plain)[0], ours[0], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("hook", ["CheckpointLoader", "PretrainedLoader"])
 def test_a_pointcept_file_loads_into_a_segmentor_without_keywords(run, hook, tmp_path):
     write(export(run, "pointcept", "teacher"), tmp_path / "file.pth")
