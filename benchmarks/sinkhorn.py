@@ -137,7 +137,7 @@ def several_ranks(ranks: int, n: int, k: int, iters: int, args: Any) -> dict[str
     """A row of the second table."""
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(rank_main, (ranks, folder, n, k, iters, args), nprocs=ranks)
-        result = torch.load(os.path.join(folder, "result.pt"))
+        result = torch.load(os.path.join(folder, "result.pt"), weights_only=True)
     return {"n": n, "iterations": iters, "ranks": ranks, **result}
 
 

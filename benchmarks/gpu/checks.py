@@ -422,7 +422,8 @@ def ranks(report: Report, device: str, dry: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(two.worker, args=(folder, device), nprocs=two.WORLD)
         results = [
-            torch.load(f"{folder}/{rank}.pt", map_location="cpu") for rank in range(two.WORLD)
+            torch.load(f"{folder}/{rank}.pt", map_location="cpu", weights_only=True)
+            for rank in range(two.WORLD)
         ]
     worst = 0.0
     for split in ("uneven", "second rank empty"):

@@ -27,6 +27,7 @@ import torch
 
 import common
 from dos_plugin.cpu.checkout import run_on_host
+from dos_plugin.runs.checkpoint import load_file
 from dos_plugin.scenes import write_scenes
 from dos_plugin.shipped import configs_dir
 from tests.tiny_run import write_scans
@@ -145,7 +146,7 @@ def judge(log: str, folder: Path, first: int, sizes: Sizes) -> dict[str, Any]:
     finite = all(torch.tensor(losses).isfinite())
     require(finite, f"losses are not finite: {losses}")
     require(int(found[0][0]) == first, f"first epoch {found[0][0]}, expected {first}")
-    saved = torch.load(folder / "model/model_last.pth", map_location="cpu", weights_only=False)
+    saved = load_file(folder / "model/model_last.pth")
     require(saved["epoch"] == sizes.epochs, f"checkpoint of epoch {saved['epoch']}")
     state = saved["state_dict"]
     pairs = [(k, k.replace("student.", "teacher.", 1)) for k in state if ".backbone." in k]

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dos_plugin.unpickle import read_pickle
+
 FOLDER = "few"  # in the data root, where splits are written by default
 RECORD = "split.json"
 KITTI_TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
@@ -45,16 +47,10 @@ class Layout:
 def _nuscenes(root: Path) -> Layout | None:
     infos = {}
     for path in sorted((root / "info").glob("nuscenes_infos_*sweeps_train.pkl")):
-        try:
-            with open(path, "rb") as file:
-                infos[str(path.relative_to(root))] = pickle.load(file)
-        except (pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
-            raise ValueError(
-                f"{path}: cannot be read as an info file ({error}); if it holds objects of another "
-                "version of NumPy, run this in the environment that wrote it"
-            ) from error
-        entries = infos[str(path.relative_to(root))]
-        if not all(isinstance(entry, dict) and "lidar_token" in entry for entry in entries):
+        entries = read_pickle(path)
+        infos[str(path.relative_to(root))] = entries
+        listed = isinstance(entries, list) and all(isinstance(e, dict) for e in entries)
+        if not listed or not all("lidar_token" in entry for entry in entries):
             raise ValueError(f"{path}: expected a list of dicts with 'lidar_token'")
     if not infos:
         return None

@@ -31,8 +31,8 @@ from dos_plugin.detection.nuscenes import (
     read_poses,
     read_submission,
 )
-from dos_plugin.detection.unpickle import StandIn, read_pickle
 from dos_plugin.scenes.classes import CLASS_NAMES
+from dos_plugin.unpickle import StandIn, read_pickle
 
 # Data sets whose infos of MMDetection3D hold boxes in the frame of the LiDAR.
 IN_LIDAR_FRAME = ("nuscenes", "lyft")

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dos_plugin.unpickle import read_pickle
+
 Infos = dict[str, Any] | list[dict[str, Any]]
 
 
@@ -135,7 +137,7 @@ def _read(path: Path) -> Any:
         raise SystemExit(
             f"{path}: no such file, expected one that the host's preparation of the data wrote"
         )
-    return pickle.loads(path.read_bytes())
+    return read_pickle(path)
 
 
 if __name__ == "__main__":

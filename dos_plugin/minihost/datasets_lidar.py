@@ -2,10 +2,11 @@
 
 import glob
 import os
-import pickle
 from typing import Any
 
 import numpy as np
+
+from dos_plugin.unpickle import read_pickle
 
 from .datasets import DefaultDataset
 from .registry import DATASETS
@@ -45,8 +46,7 @@ class NuScenesDataset(DefaultDataset):
         entries: list[dict] = []
         for split in _splits(self.split, ("train", "val", "test")):
             name = f"nuscenes_infos_{self.sweeps}sweeps_{split}.pkl"
-            with open(os.path.join(self.data_root, "info", name), "rb") as file:
-                entries += pickle.load(file)
+            entries += read_pickle(os.path.join(self.data_root, "info", name))
         return entries
 
     def get_data(self, idx: int) -> dict[str, Any]:

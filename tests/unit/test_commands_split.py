@@ -7,6 +7,7 @@ import pytest
 
 from dos_plugin import cli
 from dos_plugin.commands.split import LAYOUTS, choose, write_split
+from dos_plugin.minihost.datasets_lidar import NuScenesDataset
 from tests.dataset_layouts import (
     write_nuscenes,
     write_scannet,
@@ -178,7 +179,7 @@ def test_unknown_root_says_what_was_looked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b"", "cannot be read"), (pickle.dumps({"infos": []}), "expected a list of dicts")],
+    [(b"", "no pickle, or cut off"), (pickle.dumps({"infos": []}), "expected a list of dicts")],
 )
 def test_bad_info_file(tmp_path, content, why):
     path = tmp_path / "info/nuscenes_infos_10sweeps_train.pkl"
@@ -186,3 +187,21 @@ def test_bad_info_file(tmp_path, content, why):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path.name}: {why}"):
         write_split(tmp_path, 0.5)
+
+
+class Harm:
+    """What runs when a careless reader meets it."""
+
+    def __reduce__(self):
+        return print, ("harm",)
+
+
+def test_an_info_file_cannot_run_code(tmp_path, capsys):
+    path = tmp_path / "info/nuscenes_infos_10sweeps_train.pkl"
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps([{"lidar_token": Harm()}]))
+    with pytest.raises(ValueError, match=f"{path.name}: holds builtins.print, which could"):
+        write_split(tmp_path, 0.5)
+    with pytest.raises(ValueError, match="holds builtins.print"):
+        NuScenesDataset(split="train", data_root=str(tmp_path), transform=[])
+    assert "harm" not in capsys.readouterr().out

@@ -12,8 +12,8 @@ import torch
 
 from dos_plugin.detection.boxes import find_frame, moved
 from dos_plugin.detection.results import find_poses, read_frames
-from dos_plugin.detection.unpickle import read_pickle
 from dos_plugin.scenes.classes import CAR, CONE
+from dos_plugin.unpickle import read_pickle
 from tests.nuscenes_tables import CLASSES, write_nuscenes
 
 BOXES = np.array([
