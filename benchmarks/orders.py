@@ -54,7 +54,8 @@ def main() -> None:
             passes.append(extract(backbone, voxels))
         same = (passes[0] == passes[1]).all(dim=1).float().mean()
         centre = passes[0].double().mean(dim=0)
-        cosine = torch.cosine_similarity(*(feat.double() - centre for feat in passes), dim=1)
+        first, second = (feat.double() - centre for feat in passes)
+        cosine = torch.cosine_similarity(first, second, dim=1)
         worst = cosine.quantile(0.01)
         print(f"| {words} | {cosine.mean():.4f} | {worst:.4f} | {same:.0%} |")
 
