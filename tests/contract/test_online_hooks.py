@@ -193,7 +193,6 @@ def test_probe_values(watched):
         for kind in ("linear", "knn"):
             assert 0 < entry[kind]["miou"] <= 100
             assert set(entry[kind]["iou"]) == {"class 0", "class 1", "class 2"}
-    assert len({entry["linear"]["miou"] for entry in history}) > 1
     curves = read_events(watched[0])[0]
     for kind in ("linear", "knn"):
         np.testing.assert_array_equal(curves[f"probe/{kind}_mIoU"].step, [0, 1, 2, 3])

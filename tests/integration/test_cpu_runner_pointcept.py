@@ -85,8 +85,8 @@ def test_sonata_pretrains_with_flash_attention_and_amp_in_its_config(pretrained)
         ("2", "1"),
         ("2", "2"),
     ]
-    # Cross-entropies over 16 prototypes at student temperature 0.1.
-    assert all(0.5 < float(loss) < 20 for *_, loss in steps)
+    # Cross-entropies over 16 prototypes; of cosines over a temperature of 0.1 at most that.
+    assert all(0 < float(loss) < 2 / 0.1 + np.log(16) for *_, loss in steps)
     assert next(folder.glob("events.out.tfevents.*")).stat().st_size > 0
     saved = torch.load(folder / "model/model_last.pth", weights_only=False)
     assert saved["epoch"] == 2

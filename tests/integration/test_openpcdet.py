@@ -257,6 +257,7 @@ def test_centerpoint_trains_and_decodes(kind, host, read, tools, monkeypatch):
     scheduler, _ = build_scheduler(optimizer, 12, 1, -1, config.OPTIMIZATION)
     model.train()
     grads, losses = set(), []
+    before = {key: p.detach().clone() for key, p in model.backbone_3d.named_parameters()}
     for step in range(12):
         scheduler.step(step)
         optimizer.zero_grad()
@@ -266,8 +267,9 @@ def test_centerpoint_trains_and_decodes(kind, host, read, tools, monkeypatch):
         grads.update(key for key, p in parameters if p.grad is not None and p.grad.any())
         optimizer.step()
         losses.append(result["loss"].item())
-    assert np.isfinite(losses).all() and min(losses) < losses[0]  # of one batch
-    assert grads == {key for key, _ in model.backbone_3d.named_parameters()}
+    assert np.isfinite(losses).all()
+    assert grads == set(before)
+    assert not any(torch.equal(p, before[key]) for key, p in model.backbone_3d.named_parameters())
 
     model.eval()
     for head in config.MODEL.DENSE_HEAD, model.dense_head.model_cfg:
