@@ -52,8 +52,8 @@ class BlockMask:
         for view in self.views:
             if f"{view}_coord" not in data:
                 raise KeyError(
-                    f"BlockMask: no '{view}_coord' in the sample; it comes after TwoViews and "
-                    "before ToTensor"
+                    f"BlockMask: no '{view}_coord' in the sample, for views={self.views}; it comes "
+                    "after TwoViews and before ToTensor"
                 )
             coord = data[f"{view}_coord"]
             if not isinstance(coord, np.ndarray) or coord.ndim != 2 or coord.shape[1] != 3:

@@ -237,6 +237,7 @@ def tried(build, names, value):
 @example(value=-3)
 @example(value=1e-320)
 @example(value=10**30)
+@example(value=["0.9"])
 def test_options(name, option, value):
     base, works = FUZZED[name]
     registry, cls = CLASSES[name]
