@@ -22,6 +22,7 @@ import detection  # noqa: E402
 import detection_kitti  # noqa: E402
 import loss  # noqa: E402
 import matching  # noqa: E402
+import orders  # noqa: E402
 import sinkhorn  # noqa: E402
 import views  # noqa: E402
 
@@ -290,3 +291,22 @@ def test_sinkhorn(monkeypatch, tmp_path):
     alone, shared = report["rows"]
     assert shared["ours_bytes"] == 3 * 16 * 8  # iterations, prototypes, float64
     assert {"matrix_s", "ours_s", "matrix_mb", "ours_mb"} <= set(alone)
+
+
+def test_orders(monkeypatch, tmp_path, capsys):
+    """Kept orders give the same bits, and those of the poolings are what is left to a config."""
+    from tests.exported_runs import BACKBONES, make_run
+    from tests.tiny_run import write_scans
+
+    write_scans(tmp_path / "data", "train", 1)
+    run = make_run(tmp_path, BACKBONES["m2"])
+    scan = next((tmp_path / "data/train").iterdir())
+    points = [
+        np.load(scan / f"{key}.npy").reshape(-1, w) for key, w in (("coord", 3), ("strength", 1))
+    ]
+    np.concatenate(points, axis=1).astype(np.float32).tofile(tmp_path / "scan.bin")
+    monkeypatch.setattr(sys, "argv", ["orders.py", str(run.checkpoint), str(tmp_path / "scan.bin")])
+    orders.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert [row[-1] == "100% |" for row in rows] == [False, False, True]
+    assert rows[2][1:3] == ["1.0000", "1.0000"]
