@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from dos_plugin.hooks.watch import bare_model, check_whole, is_main_process, world_size
+from dos_plugin.hooks.watch import bare_model, is_main_process, world_size
 from dos_plugin.host import HOST
 from dos_plugin.messages import some, warn_counted
+from dos_plugin.method.options import check_whole
 
 ADVICE = (
     "look at these scenes (dos-plugin doctor --config), try a lower optimizer.lr with "
@@ -34,7 +35,7 @@ class NonFiniteGuard(HOST.HookBase):  # type: ignore[name-defined, misc]
 
     def __init__(self, stop_after: int = 20) -> None:
         super().__init__()
-        check_whole("NonFiniteGuard", "stop_after", stop_after)
+        check_whole("stop_after of NonFiniteGuard", stop_after)
         self.stop_after = stop_after
         self.in_a_row = 0
         self.forget()

@@ -21,13 +21,13 @@ from torch.utils.data.distributed import DistributedSampler
 from dos_plugin.hooks.watch import (
     LOADERS,
     bare_model,
-    check_whole,
     is_main_process,
     open_wandb,
     rank,
     world_size,
 )
 from dos_plugin.host import HOST
+from dos_plugin.method.options import check_choice, check_names, check_number, check_whole
 from dos_plugin.runs.checkpoint import load_file
 from dos_plugin.seeding import EpochSampler, SeededDataset, derive_seed, set_seed
 from dos_plugin.whole_file import write_whole
@@ -35,6 +35,8 @@ from dos_plugin.whole_file import write_whole
 LAST, PREVIOUS = "model_last.pth", "model_previous.pth"
 POSITION = "position"  # key of a checkpoint: where in its epoch the run was
 NOTE = "preempted.json"
+# Signals that batch systems send before they end a job.
+CATCHABLE = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
@@ -61,7 +63,7 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
     Args:
         save_steps: Optimizer steps from one checkpoint inside an epoch to the next; None for ends
             of epochs alone.
-        signals: Names of the signals.
+        signals: Names of the signals, of SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP.
         grace: Seconds from the signal to the end of the process, finished or not: a step and a
             checkpoint have to fit.
 
@@ -79,12 +81,12 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
     ) -> None:
         super().__init__()
         if save_steps is not None:
-            check_whole("ExactResume", "save_steps", save_steps)
-        known = {s.name for s in signal.Signals}
-        if isinstance(signals, str) or not set(signals) <= known:
-            raise ValueError(f"signals of ExactResume must be names of signals, got {signals!r}")
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace > 0:
-            raise ValueError(f"grace of ExactResume must be seconds above 0, got {grace!r}")
+            check_whole("save_steps of ExactResume", save_steps)
+        if signals not in ((), []):
+            check_names("signals of ExactResume", signals)
+        for name in signals:
+            check_choice("signals of ExactResume", name, CATCHABLE)
+        check_number("grace of ExactResume", grace, "(0, 86400]")
         self.save_steps = save_steps
         self.signals = [signal.Signals[name] for name in signals]
         self.grace = grace

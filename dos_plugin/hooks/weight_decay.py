@@ -2,6 +2,7 @@
 
 from dos_plugin.host import HOST
 from dos_plugin.method import warmup_cosine
+from dos_plugin.method.options import check_number
 
 
 class StepWeightDecay(HOST.HookBase):  # type: ignore[name-defined, misc]
@@ -18,8 +19,7 @@ class StepWeightDecay(HOST.HookBase):  # type: ignore[name-defined, misc]
     def __init__(self, base_value: float = 0.04, final_value: float = 0.2) -> None:
         super().__init__()
         for name, value in dict(base_value=base_value, final_value=final_value).items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ValueError(f"{name} of StepWeightDecay must be at least 0, got {value!r}")
+            check_number(f"{name} of StepWeightDecay", value, "[0, inf)")
         self.base_value = base_value
         self.final_value = final_value
 

@@ -58,8 +58,8 @@ def read_views(batch: dict, min_visible: int) -> Views:
     Args:
         batch: ``view1_coord``, ``view1_grid_coord``, ``view1_feat``, ``view1_offset``,
             ``view1_point_id``, ``view1_visible`` and the same of ``view2``.
-        min_visible: Scenes with fewer visible points in a view are left out, with a counted
-            warning.
+        min_visible: Scenes with fewer visible points in a view are left out, and so are those with
+            NaN or infinite values; both with a counted warning.
 
     Returns:
         The views of the scenes that remain, possibly none.
@@ -68,8 +68,8 @@ def read_views(batch: dict, min_visible: int) -> Views:
         KeyError: If a key is missing; names it.
         TypeError: If a value is no tensor; names the key.
         ValueError: If a per-point key has another shape, type or number of rows than it should,
-            values that are not finite, or cells or ids below 0 (or ids of 2**40 and more); or if
-            offsets fall or do not end with the number of points. Names the key.
+            cells or ids below 0 (or ids of 2**40 and more); or if offsets fall or do not end with
+            the number of points. Names the key.
     """
     parts: list[Clouds] = []
     ends: list[Tensor] = []
@@ -98,16 +98,19 @@ def read_views(batch: dict, min_visible: int) -> Views:
         cloud = torch.searchsorted(offset, point, right=True) + len(offset) * len(parts)
         parts.append(Clouds(**values, cloud=cloud))
         seen = torch.nn.functional.pad(values["visible"].cumsum(0), (1, 0))
-        ends += [offset, seen[offset.clamp(0, num_points)]]
+        odd = ~(values["coord"].isfinite().all(1) & values["feat"].isfinite().all(1))
+        bad = torch.nn.functional.pad(odd.cumsum(0), (1, 0))
+        last = offset.clamp(0, num_points)
+        ends += [offset, seen[last], bad[last]]
         ids, cells = values["point_id"], values["grid_coord"]
-        faults[f"'{view}_coord' holds NaN or infinite values"] = ~values["coord"].isfinite().all()
-        faults[f"'{view}_feat' holds NaN or infinite values"] = ~values["feat"].isfinite().all()
         faults[f"'{view}_grid_coord' holds cells below 0"] = (cells < 0).any()
         outside = (ids < 0) | (ids >= 2**ID_BITS)
         faults[f"'{view}_point_id' holds ids outside [0, 2**{ID_BITS})"] = outside.any()
     counts = torch.cat([*ends, torch.stack(list(faults.values()))]).tolist()  # waits for the device
     scenes = len(ends[0])
-    offset1, seen1, offset2, seen2 = (counts[i * scenes : (i + 1) * scenes] for i in range(4))
+    offset1, seen1, bad1, offset2, seen2, bad2 = (
+        counts[i * scenes : (i + 1) * scenes] for i in range(6)
+    )
     for view, part, end in zip(VIEWS, parts, (offset1, offset2)):
         if any(a > b for a, b in zip([0, *end], end)):
             raise ValueError(
@@ -119,24 +122,30 @@ def read_views(batch: dict, min_visible: int) -> Views:
                 f"{len(part.coord)} rows"
             )
     names = batch.get("name") or ()
-    for fault, there in zip(faults, counts[4 * scenes :]):
+    for fault, there in zip(faults, counts[6 * scenes :]):
         if there:
             raise ValueError(f"batch key {fault}" + (f" in {some(names)}" if names else ""))
     clouds = Clouds(*(torch.cat(values) for values in zip(*parts)))
     views = Views(clouds, num_scenes=len(offset1), num_visible=seen1[-1] + seen2[-1])
-    fewest = [
-        min(a - b, c - d) for a, b, c, d in zip(seen1, [0, *seen1[:-1]], seen2, [0, *seen2[:-1]])
-    ]
-    small = [scene for scene, count in enumerate(fewest) if count < min_visible]
-    if not small:
-        return views
-    left_out = [names[i] for i in small] if len(names) == scenes else small
-    warn_counted(
-        "scenes left out",
-        f"DOS: scene(s) {left_out} of a batch have fewer "
-        f"than {min_visible} visible points in a view and are left out of this step",
-    )
-    return _without(views, small)
+    cumulative = (seen1, seen2, bad1, bad2)
+    per_scene = [[a - b for a, b in zip(counts, [0, *counts])] for counts in cumulative]
+    left_out = {
+        f"have fewer than {min_visible} visible points in a view": [
+            scene for scene, (a, b, *_) in enumerate(zip(*per_scene)) if min(a, b) < min_visible
+        ],
+        "hold NaN or infinite coordinates or features": [
+            scene for scene, (*_, a, b) in enumerate(zip(*per_scene)) if a or b
+        ],
+    }
+    for why, found in left_out.items():
+        if found:
+            warn_counted(
+                "scenes left out",
+                f"DOS: scene(s) {[names[i] for i in found] if len(names) == scenes else found} of "
+                f"a batch {why} and are left out of this step",
+            )
+    left = sorted({scene for found in left_out.values() for scene in found})
+    return _without(views, left) if left else views
 
 
 def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:

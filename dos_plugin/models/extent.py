@@ -12,7 +12,7 @@ from dos_plugin.messages import some
 
 @contextmanager
 def long_clouds_named(
-    grid_coord: Tensor, offset: Tensor, names: Sequence[str] | None = None
+    grid_coord: Tensor | None, offset: Tensor, names: Sequence[str] | None = None
 ) -> Iterator[None]:
     """Within it a backbone's error is one that names the clouds at fault, if their length is why.
 
@@ -20,7 +20,7 @@ def long_clouds_named(
     backbones take longer clouds, so that only a failure is looked into.
 
     Args:
-        grid_coord: (N, 3) cells, from 0 in every cloud.
+        grid_coord: (N, 3) cells, from 0 in every cloud; None where a backbone needs none.
         offset: (B,) cumulative point counts.
         names: of the B clouds; None: their numbers.
 
@@ -30,6 +30,8 @@ def long_clouds_named(
     try:
         yield
     except (ValueError, AssertionError) as error:
+        if grid_coord is None:
+            raise
         far = (grid_coord >= CELLS).any(dim=1).nonzero().flatten()
         if not len(far):
             raise

@@ -131,7 +131,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         inputs = {key: batch[key] for key in INPUTS if key in batch}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_backbone is not True):
             names = batch.get("name")
-            with long_clouds_named(batch["grid_coord"], batch["offset"], names):
+            with long_clouds_named(batch.get("grid_coord"), batch["offset"], names):
                 output = self.backbone(inputs)
             feat, row_of_point = row_features(output, len(batch["feat"]), self.up_cast_level)
         if feat.shape[1] != self.backbone_out_channels:

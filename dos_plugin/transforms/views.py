@@ -20,9 +20,7 @@ from dos_plugin.transforms.cells import ViewGridSample, is_view_grid_sample
 
 # The host's per-point keys where a sample names none.
 POINT_KEYS = ("coord", "color", "normal", "superpoint", "strength", "segment", "instance")
-# Cells along an axis that the host's space-filling curves can number; and coordinates whose cells
-# are whole numbers that an integer holds.
-MOST_CELLS = 2**16 - 1
+# Coordinates whose cells are whole numbers that an integer holds.
 MOST_METRES = 1e9
 
 
@@ -244,12 +242,5 @@ class TwoViews:
             raise KeyError(
                 "TwoViews: view_transform made no 'grid_coord'; end it with "
                 "dict(type='GridSample', ..., return_grid_coord=True)"
-            )
-        most = view["grid_coord"].max(initial=0)
-        if view["grid_coord"].min(initial=0) < 0 or most >= MOST_CELLS:
-            raise ValueError(
-                f"TwoViews: 'grid_coord' of a view of {_scene(data)} must be from 0 to "
-                f"{MOST_CELLS - 1}, the longest curve of a backbone, got up to {most}: are the "
-                "coordinates metres? else drop points far away, or use larger cells"
             )
         return view
