@@ -141,7 +141,7 @@ def probe(folder: Path, data: Path, words: Sequence[str]) -> dict[str, float]:
     """mIoU of the student and of random weights."""
     out = folder / f"probe-{data.name}.json"
     words = ["-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth"), *words]
-    words += ["--no-knn", "--sources", "student", "random", "--data", str(data)]
+    words += ["--no-knn", "--seeds", "2", "--sources", "student", "random", "--data", str(data)]
     common.run_on_host("embedded", [*words, "--json", str(out)], out.with_suffix(".out"))
     return {name: entry["miou"] for name, entry in json.loads(out.read_text())["probe"].items()}
 
