@@ -107,6 +107,8 @@ class Trainer:
             return model
         if cfg.sync_bn and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        elif cfg.sync_bn:
+            self.logger.info("sync_bn: no CUDA here, every process normalizes by itself")
         with warnings.catch_warnings():  # torch 2.13 renames broadcast_buffers, older ones need it
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             return nn.parallel.DistributedDataParallel(
