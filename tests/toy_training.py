@@ -107,7 +107,8 @@ def register() -> None:
 
         def __init__(self, channels: int, ballast: int = 0, poison: tuple = ()) -> None:
             super().__init__()
-            self.register_buffer("ballast", torch.zeros(ballast))
+            if ballast:
+                self.register_buffer("ballast", torch.zeros(ballast))
             self.poison, self.seen = poison, 0
             self.body = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Dropout(0.5))
             self.head = nn.Linear(channels, 1)
