@@ -26,49 +26,66 @@ from dos_plugin.scenes import write_scenes
 CONFIG = common.ROOT / "configs/dos/pretrain-dos-v1m1-9-demo.py"
 VIEWS, MASK = "data.train.transform.2", "data.train.transform.3"
 SCALE = f"{VIEWS}.view_transform.1.scale"
-# The recipe before the search: the rows of one factor start from it.
+# The recipe before the search, from which each row changes one thing.
 BEFORE = (
+    "model.backbone.enc_channels=[32,64,128,192]",
+    "model.backbone.enc_num_head=[2,4,8,12]",
     "model.up_cast_level=2",
     "model.backbone_out_channels=384",
     f"{SCALE}=[0.95,1.05]",
-    f"{MASK}.mask_ratio=0.7",
 )
 FINE = ("model.up_cast_level=3", "model.backbone_out_channels=416")
-WIDE = ("model.backbone.enc_channels=[48,96,192,256]", "model.backbone.enc_num_head=[3,6,12,16]")
-# Rows: what changes of BEFORE.
+STRETCH = f"{SCALE}=[0.8,1.2]"
+
+
+def wide(*channels: int) -> tuple[str, ...]:
+    """A wider backbone, heads of 16 channels, whose voxels are distilled."""
+    listed = ",".join(map(str, channels))
+    heads = ",".join(str(width // 16) for width in channels)
+    return (
+        f"model.backbone.enc_channels=[{listed}]",
+        f"model.backbone.enc_num_head=[{heads}]",
+        "model.up_cast_level=3",
+        f"model.backbone_out_channels={sum(channels)}",
+    )
+
+
 FACTORS: dict[str, tuple[str, ...]] = {
     "before": (),
-    "level 3, the voxels": FINE,
-    "level 1": ("model.up_cast_level=1", "model.backbone_out_channels=320"),
+    "distilled at 0.2 m (level 3)": FINE,
+    "distilled at 0.8 m (level 1)": ("model.up_cast_level=1", "model.backbone_out_channels=320"),
     "views of 2,000, 8 scenes": (f"{VIEWS}.max_size=2000", "batch_size=8"),
     "views of 8,000, 2 scenes": (f"{VIEWS}.max_size=8000", "batch_size=2"),
     "mask ratio 0.5": (f"{MASK}.mask_ratio=0.5",),
     "mask ratio 0.85": (f"{MASK}.mask_ratio=0.85",),
     "blocks of 2 m": (f"{MASK}.block_size=2.0",),
-    "scale 0.8 to 1.2": (f"{SCALE}=[0.8,1.2]",),
-    "256 to 1,024 prototypes": ("model.num_prototypes=1024",),
+    "scale 0.8 to 1.2": (STRETCH,),
+    "1,024 prototypes": ("model.num_prototypes=1024",),
     "momentum from 0.99": ("model.momentum_base=0.99",),
     "rate 0.002": ("optimizer.lr=0.002", "scheduler.max_lr=0.002"),
     "student temperature 0.2": ("model.student_temp=0.2",),
     "student temperature 0.07": ("model.student_temp=0.07",),
-    "teacher temperature 0.07 to 0.1": (
-        "model.teacher_temp_start=0.07",
-        "model.teacher_temp_base=0.1",
-    ),
+    "teacher temperature 0.04": ("model.teacher_temp_base=0.04",),
     "head of 512 and 256": ("model.head.hidden_channels=512", "model.head.out_channels=256"),
-    "prototypes of the teacher by EMA": ("model.teacher_prototypes=ema",),
+    "teacher's prototypes by EMA": ("model.teacher_prototypes=ema",),
     "alpha 0": ("model.sinkhorn.alpha=0.0",),
     "patches of 1,024": ("model.backbone.enc_patch_size=[1024,1024,1024,1024]",),
     "no weight decay": ("hooks.4.base_value=0.0", "hooks.4.final_value=0.0"),
     "drop path 0.2": ("model.backbone.drop_path=0.2",),
-    "level 3, mask 0.5, scale": (*FINE, f"{MASK}.mask_ratio=0.5", f"{SCALE}=[0.8,1.2]"),
-    "the same, wider": (
+    "level 3, scale": (*FINE, STRETCH),
+    "level 3, scale, teacher at 0.04": (*FINE, STRETCH, "model.teacher_temp_base=0.04"),
+    "level 3, scale, student at 0.07": (*FINE, STRETCH, "model.student_temp=0.07"),
+    "level 3, scale, momentum from 0.99": (*FINE, STRETCH, "model.momentum_base=0.99"),
+    "level 3, scale, blocks of 2 m": (*FINE, STRETCH, f"{MASK}.block_size=2.0"),
+    "level 3, scale, rate 0.0005": (
         *FINE,
-        *WIDE,
-        "model.backbone_out_channels=592",
-        f"{MASK}.mask_ratio=0.5",
-        f"{SCALE}=[0.8,1.2]",
+        STRETCH,
+        "optimizer.lr=0.0005",
+        "scheduler.max_lr=0.0005",
     ),
+    "level 3, scale, mask 0.5": (*FINE, STRETCH, f"{MASK}.mask_ratio=0.5"),
+    "level 3, scale, 1.5 x as wide": (*wide(48, 96, 192, 256), STRETCH),
+    "level 3, scale, 2 x as wide": (*wide(64, 128, 256, 384), STRETCH),
 }
 NOW = "now"  # the shipped config as it is
 # The demo's hooks that train; those that draw and probe would take as long again.
