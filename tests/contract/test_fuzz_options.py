@@ -108,6 +108,12 @@ def masks(transform):
         assert visible.dtype == bool and visible.sum() >= min(60, transform.min_visible)
 
 
+def strengths(transform):
+    data = transform(scene())
+    assert data["strength"].shape == scene()["strength"].shape
+    assert np.isfinite(data["strength"]).all()
+
+
 def measures(hook):
     hook.model = HOST.build_model(dict(type="DOS-v1m1", **DOS))
     seen = []
@@ -138,6 +144,7 @@ FUZZED = {
     "Height": ({}, nothing),
     "TwoViews": (dict(view_transform=[GRID]), views_of),
     "BlockMask": ({}, masks),
+    "RandomStrength": ({}, strengths),
     "ExactResume": ({}, nothing),
     "PretrainedLoader": ({}, nothing),
     "NonFiniteGuard": ({}, nothing),
