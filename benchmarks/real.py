@@ -9,10 +9,11 @@ validation. Its ten frames, as those of every place, are a second of driving.
     python benchmarks/real.py --data ~/.cache/dos-plugin/real --host pointcept
     python benchmarks/real.py --rows DOS "mask tokens, clustering" --places 00 02 05 07 08
 
-A run that is finished is kept, so the same command goes on. Steps are optimizer steps. Sonata runs
-on Pointcept alone; its second row has DOS's CPU time. mIoU is that over those of the 19 classes
-which the held-out place has. Fine-tuning and training with labels have whole scans; the supervised
-row is the best epoch on another of the training places, by its own head.
+A run that is finished is kept, so the same command goes on. Steps are optimizer steps. A probe has
+four scans of each training place. Sonata runs on Pointcept alone; its second row has DOS's CPU
+time. mIoU is that over those of the 19 classes which the held-out place has. Fine-tuning and
+training with labels have whole scans; the supervised row is the best epoch on another of the
+training places, by its own head.
 """
 
 import json
@@ -137,8 +138,8 @@ class Bench:
             if config == CONFIGS["Sonata"]:
                 words += ["--config", str(self.probed_as(folder, changes))]
             sources = ["student", "random", "raw"] if name == "DOS" else ["student"]
-            words += ["--no-knn", "--sources", *sources, "--train-scans", "1000"]
-            words += ["--val-scans", "1000", "--data", str(self.root(self.place))]
+            words += ["--no-knn", "--sources", *sources, "--train-scans", "40"]
+            words += ["--val-scans", "10", "--data", str(self.root(self.place))]
             common.run_on_host(
                 self.args.host, [*words, "--json", str(scored)], folder / "probe.out"
             )
