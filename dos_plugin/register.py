@@ -33,7 +33,6 @@ from dos_plugin.method import ZipfSinkhorn
 from dos_plugin.models.dos import DOS
 from dos_plugin.models.segmentor import Segmentor
 from dos_plugin.transforms.masking import BlockMask
-from dos_plugin.transforms.strength import RandomStrength
 from dos_plugin.transforms.views import Height, PointId, TwoViews
 
 # What enters the host's registries, by registry and name.
@@ -49,7 +48,6 @@ COMPONENTS: dict[str, dict[str, type]] = {
         "TwoViews": TwoViews,
         "Height": Height,
         "BlockMask": BlockMask,
-        "RandomStrength": RandomStrength,
         "BoxRotate": BoxRotate,
         "BoxFlip": BoxFlip,
         "BoxScale": BoxScale,

@@ -333,7 +333,7 @@ def test_bases_stay_inside():
 
 
 def test_rows_of_the_ablation():
-    """A row is what all rows share but for its own option; and that is the demo but for budget."""
+    """A row is what all rows share but for its own option; and that is the demo but for budget and place."""
     folder = configs_dir() / "ablation"
     assert {path.stem for path in folder.glob("[!_]*.py")} == set(ROWS)
 
@@ -347,5 +347,13 @@ def test_rows_of_the_ablation():
     shared, demo = values(folder / "_base_.py"), values(config_path("pretrain-dos-v1m1-9-demo"))
     assert shared["data"]["train"]["transform"][2].pop("max_size") == 1500
     assert demo["data"]["train"]["transform"][2].pop("max_size") == 4000
+    scales = [
+        v["data"]["train"]["transform"][2]["view_transform"][1].pop("scale") for v in (shared, demo)
+    ]
+    assert scales == [[0.95, 1.05], [0.8, 1.2]]
+    assert (shared["model"].pop("up_cast_level"), demo["model"].pop("up_cast_level")) == (2, 3)
+    assert demo["model"].pop("backbone_out_channels") - 32 == shared["model"].pop(
+        "backbone_out_channels"
+    )
     for key in ("model", "optimizer", "scheduler", "data"):
         assert shared[key] == demo[key], key

@@ -108,12 +108,6 @@ def masks(transform):
         assert visible.dtype == bool and visible.sum() >= min(60, transform.min_visible)
 
 
-def strengths(transform):
-    data = transform(scene())
-    assert data["strength"].shape == scene()["strength"].shape
-    assert np.isfinite(data["strength"]).all()
-
-
 def measures(hook):
     hook.model = HOST.build_model(dict(type="DOS-v1m1", **DOS))
     seen = []
@@ -144,7 +138,6 @@ FUZZED = {
     "Height": ({}, nothing),
     "TwoViews": (dict(view_transform=[GRID]), views_of),
     "BlockMask": ({}, masks),
-    "RandomStrength": ({}, strengths),
     "ExactResume": ({}, nothing),
     "PretrainedLoader": ({}, nothing),
     "NonFiniteGuard": ({}, nothing),
