@@ -333,7 +333,7 @@ def test_bases_stay_inside():
 
 
 def test_rows_of_the_ablation():
-    """A row is what all share but for its option; that is the demo, smaller and as it was before."""
+    """A row is what all share but for its option; and that is the demo as it was, smaller."""
     folder = configs_dir() / "ablation"
     assert {path.stem for path in folder.glob("[!_]*.py")} == set(ROWS)
 
