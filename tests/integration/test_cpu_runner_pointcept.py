@@ -67,7 +67,7 @@ def scannet(tmp_path_factory) -> Path:
 def pretrained(scannet, tmp_path_factory):
     """Sonata's own pretraining config, made small by options alone: two epochs of two steps."""
     folder = tmp_path_factory.mktemp("sonata")
-    data = [f"data.train.datasets.0.data_root={scannet}", "hooks.7.save_freq=1", "num_worker=2"]
+    data = [f"data.train.datasets.0.data_root={scannet}", "hooks.5.save_freq=1", "num_worker=2"]
     done = run(
         "tools/train.py",
         *("--config-file", "configs/sonata/pretrain-sonata-v1m1-0-base.py"),
