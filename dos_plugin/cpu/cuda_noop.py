@@ -20,10 +20,12 @@ def install() -> list[str]:
         owner.cuda = _same  # type: ignore[method-assign, assignment]
     for name, result in (("synchronize", None), ("set_device", None), ("current_device", 0)):
         setattr(torch.cuda, name, _constant(result))
+    torch.cuda.IntTensor = torch.IntTensor  # type: ignore[attr-defined, misc]
     torch.histc = _with_integers(torch.histc)  # type: ignore[assignment]
     return [
         ".cuda() of tensors, modules and storages: stays on the CPU",
         "torch.cuda.synchronize, set_device, current_device: do nothing",
+        "torch.cuda.IntTensor: one on the CPU",
         "torch.histc of integers: counted in float64",
     ]
 

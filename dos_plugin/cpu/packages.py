@@ -44,7 +44,18 @@ PACKAGES = (
     Package(
         "pointops",
         "choose a model and hooks that do not need it, or run on a machine with CUDA",
-        {"pointops": ("dos_plugin.cpu.pointops", ("knn_query",))},
+        {
+            "pointops": (
+                "dos_plugin.cpu.pointops",
+                (
+                    "farthest_point_sampling",
+                    "grouping",
+                    "interpolation",
+                    "knn_query",
+                    "knn_query_and_group",
+                ),
+            )
+        },
         cuda_only=True,
     ),
     Package(

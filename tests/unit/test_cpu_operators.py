@@ -8,7 +8,14 @@ from dos_plugin.cpu.cluster import grid_cluster, knn, scatter, voxel_grid
 from dos_plugin.cpu.cuda_noop import _with_integers
 from dos_plugin.cpu.flash import flash_attn_varlen_qkvpacked_func
 from dos_plugin.cpu.layers import DropPath
-from dos_plugin.cpu.pointops import NOT_FOUND_DISTANCE, knn_query
+from dos_plugin.cpu.pointops import (
+    NOT_FOUND_DISTANCE,
+    farthest_point_sampling,
+    grouping,
+    interpolation,
+    knn_query,
+    knn_query_and_group,
+)
 
 
 @pytest.fixture
@@ -53,6 +60,59 @@ def test_knn_query_marks_what_a_small_or_empty_sample_cannot_give(generator):
     assert index[0, :2].sort().values.tolist() == [0, 1] and index[0, 2] == -1
     assert index[1].tolist() == [-1, -1, -1]
     assert distance[1].tolist() == [NOT_FOUND_DISTANCE] * 3
+
+
+def test_grouping_gives_each_neighbour_and_the_way_to_it(generator):
+    xyz, new_xyz = (torch.rand(n, 3, generator=generator) for n in (20, 6))
+    feat = torch.rand(20, 4, generator=generator, requires_grad=True)
+    index = torch.randint(-1, 20, (6, 5), generator=generator, dtype=torch.int32)
+    index[0, 0] = -1
+    grouped = grouping(index, feat, xyz, new_xyz, with_xyz=True)
+    for query in range(6):
+        for place, row in enumerate(index[query].tolist()):
+            expected = torch.cat([xyz[row] - new_xyz[query], feat[row]]) if row >= 0 else 0
+            assert (grouped[query, place] == expected).all()
+    assert torch.equal(grouping(index, feat, xyz), grouped[..., 3:])
+    grouped[..., 3:].sum().backward()
+    counts = torch.bincount(index[index >= 0], minlength=20)
+    assert torch.equal(feat.grad, counts[:, None].expand(20, 4).float())
+
+
+def test_neighbours_are_found_and_grouped_in_one_call(generator):
+    xyz, new_xyz = (torch.rand(n, 3, generator=generator) for n in (20, 6))
+    feat, where = torch.rand(20, 4, generator=generator), (torch.tensor([12, 20]), new_xyz)
+    where += (torch.tensor([4, 6]),)
+    grouped, index = knn_query_and_group(feat, xyz, *where, nsample=3, with_xyz=True)
+    assert torch.equal(index, knn_query(3, xyz, *where)[0])
+    assert torch.equal(grouped, grouping(index, feat, xyz, new_xyz, with_xyz=True))
+    again, same = knn_query_and_group(feat, xyz, new_xyz=new_xyz, idx=index.flip(0))
+    assert torch.equal(same, index.flip(0)) and torch.equal(again, grouped[..., 3:].flip(0))
+
+
+def test_interpolation_weighs_by_the_inverse_of_the_distance(generator):
+    xyz, feat = (torch.rand(20, n, generator=generator) for n in (3, 4))
+    new_xyz = torch.cat([torch.rand(5, 3, generator=generator), xyz[15:16]])
+    result = interpolation(xyz, new_xyz, feat, torch.tensor([12, 20]), torch.tensor([3, 6]))
+    for query, rows in enumerate([slice(0, 12)] * 3 + [slice(12, 20)] * 3):
+        far = (new_xyz[query].double() - xyz[rows].double()).norm(dim=1)
+        near = far.argsort()[:3]
+        weight = 1 / (far[near] + 1e-8)
+        expected = (feat[rows][near].double() * weight[:, None]).sum(0) / weight.sum()
+        torch.testing.assert_close(result[query].double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result[5], feat[15])  # where a row lies its own value
+
+
+def test_farthest_points_are_those_farthest_from_all_before(generator):
+    xyz = torch.rand(50, 3, generator=generator)
+    index = farthest_point_sampling(xyz, torch.tensor([20, 50]), torch.tensor([5, 17]))
+    assert index.dtype == torch.int32 and len(index) == 17
+    for rows, chosen in ((slice(0, 20), index[:5]), (slice(20, 50), index[5:])):
+        assert chosen[0] == rows.start
+        for count in range(1, len(chosen)):
+            apart = torch.cdist(xyz[rows].double(), xyz[chosen[:count].long()].double())
+            assert chosen[count] == apart.amin(1).argmax() + rows.start
+    empty = farthest_point_sampling(xyz[:0], torch.tensor([0]), torch.tensor([0]))
+    assert empty.shape == (0,) and empty.dtype == torch.int32
 
 
 def test_cluster_knn_pairs_queries_with_rows_of_their_sample(generator):
