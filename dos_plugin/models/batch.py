@@ -1,6 +1,8 @@
 """A collated batch of two views as one packed batch of clouds, checked."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,10 +30,18 @@ class Clouds(NamedTuple):
     point_id: Tensor  # (N,) int64, permanent within the scene
     visible: Tensor  # (N,) bool, seen by the student
     cloud: Tensor  # (N,) int64
+    # What else the backbone reads: tensors of N rows, and what holds for the whole batch.
+    extra: Mapping[str, Any] = MappingProxyType({})
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Clouds":
+        """The clouds with a change made to each tensor."""
+        tensors = {k: change(v) for k, v in self._asdict().items() if k != "extra"}
+        extra = {k: change(v) if isinstance(v, Tensor) else v for k, v in self.extra.items()}
+        return Clouds(**tensors, extra=extra)
 
     def select(self, index: Tensor) -> "Clouds":
         """The points of an index or a boolean mask."""
-        return Clouds(*(value[index] for value in self))
+        return self.each(lambda value: value[index])
 
     def offset(self, num_clouds: int) -> Tensor:
         """(num_clouds,) cumulative point counts."""
@@ -52,7 +62,7 @@ class Views(NamedTuple):
         return (self.clouds.cloud + self.num_scenes) % (2 * self.num_scenes)
 
 
-def read_views(batch: dict, min_visible: int) -> Views:
+def read_views(batch: dict, min_visible: int, backbone_keys: Sequence[str] = ()) -> Views:
     """Read and check the views of a batch; leave out scenes that are too small to learn from.
 
     Args:
@@ -60,6 +70,8 @@ def read_views(batch: dict, min_visible: int) -> Views:
             ``view1_point_id``, ``view1_visible`` and the same of ``view2``.
         min_visible: Scenes with fewer visible points in a view are left out, and so are those with
             NaN or infinite values; both with a counted warning.
+        backbone_keys: What else the backbone reads: ``normal`` is ``view1_normal`` and
+            ``view2_normal`` of all points, or else what :func:`whole_batch` makes of ``normal``.
 
     Returns:
         The views of the scenes that remain, possibly none.
@@ -77,12 +89,18 @@ def read_views(batch: dict, min_visible: int) -> Views:
     for view in VIEWS:
         offset = _read(batch, f"{view}_offset", (), torch.int64)
         values = {key: _read(batch, f"{view}_{key}", *KEYS[key]) for key in KEYS}
+        extra = {
+            key: _get(batch, f"{view}_{key}")
+            for key in backbone_keys
+            if f"{VIEWS[0]}_{key}" in batch
+        }
         num_points = len(values["coord"])
-        for key, value in values.items():
-            if parts and value.shape[1:] != getattr(parts[0], key).shape[1:]:
+        for key, value in {**values, **extra}.items():
+            like = {**parts[0]._asdict(), **parts[0].extra}[key] if parts else value
+            if value.shape[1:] != like.shape[1:]:
                 raise ValueError(
                     f"batch key '{view}_{key}' has {value.shape[1]} columns, '{VIEWS[0]}_{key}' "
-                    f"has {getattr(parts[0], key).shape[1]}"
+                    f"has {like.shape[1]}"
                 )
             if len(value) != num_points:
                 raise ValueError(
@@ -96,7 +114,7 @@ def read_views(batch: dict, min_visible: int) -> Views:
             )
         point = torch.arange(num_points, device=offset.device)
         cloud = torch.searchsorted(offset, point, right=True) + len(offset) * len(parts)
-        parts.append(Clouds(**values, cloud=cloud))
+        parts.append(Clouds(**values, cloud=cloud, extra=extra))
         seen = torch.nn.functional.pad(values["visible"].cumsum(0), (1, 0))
         odd = ~(values["coord"].isfinite().all(1) & values["feat"].isfinite().all(1))
         bad = torch.nn.functional.pad(odd.cumsum(0), (1, 0))
@@ -125,7 +143,12 @@ def read_views(batch: dict, min_visible: int) -> Views:
     for fault, there in zip(faults, counts[6 * scenes :]):
         if there:
             raise ValueError(f"batch key {fault}" + (f" in {some(names)}" if names else ""))
-    clouds = Clouds(*(torch.cat(values) for values in zip(*parts)))
+    extra = {key: torch.cat([part.extra[key] for part in parts]) for key in parts[0].extra}
+    for key in backbone_keys:
+        if key not in extra:
+            extra[key] = whole_batch(batch, key)
+    both = {key: torch.cat([getattr(part, key) for part in parts]) for key in (*KEYS, "cloud")}
+    clouds = Clouds(**both, extra=extra)
     views = Views(clouds, num_scenes=len(offset1), num_visible=seen1[-1] + seen2[-1])
     cumulative = (seen1, seen2, bad1, bad2)
     per_scene = [[a - b for a, b in zip(counts, [0, *counts])] for counts in cumulative]
@@ -173,8 +196,36 @@ def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
 
 def one_point_clouds(like: Clouds) -> Clouds:
     """Two clouds of a point each, all zeros, with the channels, types and device of others."""
-    zeros = Clouds(*(value.new_zeros(2, *value.shape[1:]) for value in like))
+    zeros = like.each(lambda value: value.new_zeros(2, *value.shape[1:]))
     return zeros._replace(visible=~zeros.visible, cloud=torch.arange(2, device=like.cloud.device))
+
+
+def whole_batch(batch: Mapping[str, Any], key: str) -> Any:
+    """What a backbone reads once for a batch, such as ``condition``, the kind of its scenes.
+
+    Returns:
+        A tensor as it is; of a name for each scene a list of one, since the host's backbones look
+        at the first alone.
+
+    Raises:
+        KeyError: If the key is missing; names it.
+        ValueError: If the scenes have different names.
+    """
+    if key not in batch:
+        raise KeyError(
+            f"batch key '{key}' is missing, which model.backbone_keys asks for; add it to Collect "
+            f"in data.train.transform (the batch holds {sorted(batch)})"
+        )
+    value = batch[key]
+    if not isinstance(value, list | tuple):
+        return value
+    kinds = list(dict.fromkeys(value))
+    if len(kinds) != 1:
+        raise ValueError(
+            f"batch key '{key}' holds {some(kinds)}, expected the same for all scenes of a batch: "
+            "a backbone takes one for all"
+        )
+    return kinds
 
 
 def _read(batch: dict, key: str, columns: tuple[int | None, ...], dtype: torch.dtype) -> Tensor:

@@ -1,7 +1,7 @@
 """DOS-v1m1: pretrains a backbone of the host by distilling observable softmaps."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from dos_plugin.method.options import (
     check_choice,
     check_component,
     check_config,
+    check_names,
     check_number,
     check_whole,
 )
@@ -100,6 +101,9 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         momentum_final: EMA momentum at the end (cosine).
         min_visible: Scenes with fewer visible points in a view are left out of a step.
         block_size: Points in a block of the loss; None picks one by size.
+        backbone_keys: What the backbone reads of a batch beyond ``coord``, ``grid_coord``,
+            ``feat`` and ``offset``: ``("condition",)``, or ``("normal",)``, which are
+            ``view1_normal`` and ``view2_normal``. Collect must name them.
 
     Raises:
         ValueError: If an option is of another type, out of range or contradicts another one.
@@ -126,6 +130,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         momentum_final: float = 1.0,
         min_visible: int = 16,
         block_size: int | None = None,
+        backbone_keys: Sequence[str] | None = None,
     ):
         super().__init__()
         check_component("backbone", backbone)
@@ -142,6 +147,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         check_whole("min_visible", min_visible, 1)
         if block_size is not None:
             check_whole("block_size", block_size, 1)
+        if backbone_keys is not None:
+            check_names("backbone_keys", backbone_keys)
         check_choice("teacher_prototypes", teacher_prototypes, ("shared", "ema"))
         check_choice("target", target, ("softmap", "clustering", "regression"))
         check_choice("student_input", student_input, ("visible", "mask_token"))
@@ -173,6 +180,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         self.momentum_range = (momentum_base, momentum_final)
         self.min_visible = min_visible
         self.block_size = block_size
+        self.backbone_keys = tuple(backbone_keys or ())
         self.sinkhorn = HOST.MODULES.build({"type": "ZipfSinkhorn", **(sinkhorn or {})})
 
         head_module = ProjectionHead(backbone_out_channels, **(head or {}))
@@ -248,7 +256,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             the teacher's projections, mean over channels: near 1/sqrt(D) is healthy, 0 is
             collapse).
         """
-        views = read_views(batch, self.min_visible)
+        views = read_views(batch, self.min_visible, self.backbone_keys)
         if views.num_scenes:
             first, second = (
                 long_clouds_named(batch[f"{v}_grid_coord"], batch[f"{v}_offset"], batch.get("name"))
@@ -296,6 +304,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             "grid_coord": clouds.grid_coord,
             "feat": clouds.feat,
             "offset": clouds.offset(num_clouds),
+            **clouds.extra,
         }
         if branch is self.student and self.student_input == "mask_token":
             inputs["mask"] = ~clouds.visible

@@ -1,6 +1,6 @@
 """DOS-Segmentor-v1m1: semantic segmentation on a backbone of which all or a part is frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,15 +13,18 @@ from dos_plugin.method.options import (
     check_choice,
     check_component,
     check_configs,
+    check_names,
     check_whole,
 )
 from dos_plugin.models.backbone import keep_orders
+from dos_plugin.models.batch import whole_batch
 from dos_plugin.models.extent import long_clouds_named
 from dos_plugin.models.inputs import check_in_channels
 from dos_plugin.models.labels import check_data, count_labelled, ignored_label
 
-# Children of the host's backbones on the way up; all others are the encoder.
-DECODER = ("up", "dec", "final")
+# What the names of children of the host's backbones begin with on the way up; all others are the
+# encoder.
+DECODER = ("up", "dec", "final", "seg_head", "cls")
 INPUTS = ("coord", "grid_coord", "feat", "offset", "grid_size")
 
 
@@ -43,6 +46,8 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         up_cast_level: Pooling steps of an encoder's output to undo; coarser features are appended
             to finer ones. -1 undoes all, so that every voxel has its own features. With fewer,
             voxels that were pooled share a prediction.
+        backbone_keys: What the backbone reads of a batch beyond ``coord``, ``grid_coord``,
+            ``feat``, ``offset`` and ``grid_size``, such as ``("condition",)``.
 
     Raises:
         ValueError: If an option is out of range, or a backbone without decoder is to have its
@@ -57,6 +62,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
         criteria: list[dict] | None = None,
         freeze_backbone: bool | Literal["encoder"] = False,
         up_cast_level: int = -1,
+        backbone_keys: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         check_component("backbone", backbone)
@@ -66,12 +72,15 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
             check_configs("criteria", criteria)
         check_choice("freeze_backbone", freeze_backbone, (True, False, "encoder"))
         check_whole("up_cast_level", up_cast_level, -1)
+        if backbone_keys is not None:
+            check_names("backbone_keys", backbone_keys)
         self.in_channels = backbone.get("in_channels")
         self.num_classes = num_classes
         self.ignore_index = ignored_label(criteria)
         self.backbone_out_channels = backbone_out_channels
         self.freeze_backbone = freeze_backbone
         self.up_cast_level = up_cast_level
+        self.backbone_keys = tuple(backbone_keys or ())
         self.seg_head = nn.Linear(backbone_out_channels, num_classes)
         self.backbone = HOST.build_model(backbone)
         self.criteria = HOST.build_criteria(criteria)
@@ -93,7 +102,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
 
     def _children(self, decoder: bool) -> list[nn.Module]:
         children = self.backbone.named_children()
-        return [module for name, module in children if (name in DECODER) == decoder]
+        return [module for name, module in children if name.startswith(DECODER) == decoder]
 
     def train(self, mode: bool = True) -> "Segmentor":
         """Set the mode of what is trained; what is frozen stays in eval mode."""
@@ -129,6 +138,7 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
                 "columns: see feat_keys of Collect in data.train.transform (or val, test)"
             )
         inputs = {key: batch[key] for key in INPUTS if key in batch}
+        inputs |= {key: whole_batch(batch, key) for key in self.backbone_keys}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze_backbone is not True):
             names = batch.get("name")
             with long_clouds_named(batch.get("grid_coord"), batch["offset"], names):

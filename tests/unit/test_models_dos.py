@@ -121,6 +121,21 @@ class TestNoLeak:
             assert torch.equal(inputs[key], torch.cat(visible))
         assert "mask" not in inputs
 
+    def test_further_keys_are_those_of_the_visible_points(self):
+        """A key of each point, and one of the batch; a scene that is left out takes its rows."""
+        batch = view_batch((200, 10, 150))
+        for view in ("view1", "view2"):
+            batch[f"{view}_normal"] = batch[f"{view}_coord"] + batch[f"{view}_feat"][:, :1]
+        batch["condition"] = ["streets"] * 3
+        model = build(backbone_keys=["normal", "condition"])
+        model(batch)
+        (inputs,) = model.student["backbone"].inputs
+        assert len(inputs["coord"]) > 100 and inputs["condition"] == ["streets"]
+        assert torch.equal(inputs["normal"], inputs["coord"] + inputs["feat"][:, :1])
+        (inputs,) = model.teacher["backbone"].inputs
+        assert len(inputs["coord"]) == 2 * (200 + 150) and inputs["condition"] == ["streets"]
+        assert torch.equal(inputs["normal"], inputs["coord"] + inputs["feat"][:, :1])
+
     def test_gradient_of_the_student_with_respect_to_masked_inputs_is_zero(self):
         batch = view_batch()
         leaves = [
