@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dos_plugin.messages import some
-from dos_plugin.models.backbone import BRANCHES, STEMS
+from dos_plugin.models.backbone import BRANCHES, SERIALIZED, STEMS
 from dos_plugin.models.inputs import feature_keys, grid_size
 from dos_plugin.runs.checkpoint import Checkpoint, below, checkpoint_of, load_file, starts
 from dos_plugin.runs.config import config_beside, plain, read_literals
@@ -193,12 +193,14 @@ def backbone_facts(state: Mapping[str, Tensor]) -> BackboneFacts:
         return facts
     if any("rope" in key for key in state):
         facts.type = "PT-v3m3"
+    elif facts.type == "PT-v3m1" and not any(".cpe." in key for key in state):
+        facts.type = "LitePT-v1"  # convolutions where PTv3 encodes positions
     weight = state[stem]
     # spconv keeps weights as (out, kernel..., in).
     facts.in_channels = weight.shape[1] if weight.ndim == 2 else weight.shape[-1]
-    if facts.type.startswith("PT"):
-        facts.enc_channels = _widths(state, r"enc\.enc(\d+)\.block0\.norm1\.0\.weight")
-        facts.dec_channels = _widths(state, r"dec\.dec(\d+)\.block0\.norm1\.0\.weight") or None
+    if facts.type.startswith(SERIALIZED):
+        facts.enc_channels = _widths(state, r"enc\.enc(\d+)\.block0\.(norm1\.0|conv\.2)\.weight")
+        facts.dec_channels = _widths(state, r"dec\.dec(\d+)\.up\.proj\.0\.weight") or None
         facts.mask_token = "embedding.mask_token" in state or None
         facts.out_channels = (facts.dec_channels or [sum(facts.enc_channels)])[0]
     else:

@@ -17,6 +17,9 @@ Branch = Literal["student", "teacher", "segmentor"]
 # Those of a pretraining.
 BRANCHES: tuple[Branch, ...] = ("student", "teacher")
 
+# Backbones of the host that order points along curves, by what their names begin with.
+SERIALIZED = ("PT-v3", "LitePT")
+
 # The first layer of a backbone, whose last dimension counts the input channels, and whose it is.
 STEMS = {
     "embedding.stem.conv.weight": "PT-v3m1",
@@ -42,15 +45,15 @@ def build_backbone(
     backbone = runnable(model["backbone"], device)
     if branch == "teacher":
         backbone.update(model.get("teacher_custom") or {})
-    if "drop_path" in backbone or str(backbone["type"]).startswith("PT-v3"):
+    if "drop_path" in backbone or str(backbone["type"]).startswith(SERIALIZED):
         backbone["drop_path"] = 0.0
     return keep_orders(active_host().build_model(backbone))
 
 
 def keep_orders(backbone: nn.Module, inside: nn.Module | None = None) -> nn.Module:
-    """Let PTv3 order a cloud the same way each time; returns the backbone.
+    """Let PTv3 or LitePT order a cloud the same way each time; returns the backbone.
 
-    It permutes its curves in eval mode too, at its input and (whatever its option says) at every
+    They permute their curves in eval mode too, at the input and (whatever the option says) at every
     pooling, so that two passes give two results.
 
     Args:
@@ -64,19 +67,19 @@ def keep_orders(backbone: nn.Module, inside: nn.Module | None = None) -> nn.Modu
 
 
 def kept_orders(backbone: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's config that keeps the order of PTv3's input, as far as a config can say so."""
-    has = "shuffle_orders" in backbone or str(backbone.get("type")).startswith("PT-v3")
+    """A backbone's config that keeps the order of its input, as far as a config can say so."""
+    has = "shuffle_orders" in backbone or str(backbone.get("type")).startswith(SERIALIZED)
     return {**backbone, **({"shuffle_orders": False} if has else {})}
 
 
 def shuffles_at_poolings(backbone: Mapping[str, Any]) -> bool:
     """Whether the host's model of a config permutes curves in eval mode whatever its options say.
 
-    PTv3 does so at every pooling, where it has several curves: no option reaches them.
+    PTv3 and LitePT do so at every pooling, where they have several curves: no option reaches them.
     """
     order = backbone.get("order", ("z", "z-trans"))
     several = not isinstance(order, str) and len(order) > 1
-    return str(backbone.get("type")).startswith("PT-v3") and several
+    return str(backbone.get("type")).startswith(SERIALIZED) and several
 
 
 def runnable(
@@ -84,8 +87,9 @@ def runnable(
 ) -> dict[str, Any]:
     """A backbone's config as a device can run it: flash attention only where there is any.
 
-    The weights do not depend on it, and the features only by rounding: flash is in half precision.
-    The device is the GPU if there is one, unless it is given.
+    LitePT has no option for it, and says so itself where there is none. The weights do not depend
+    on it, and the features only by rounding: flash is in half precision. The device is the GPU if
+    there is one, unless it is given.
     """
     backbone = dict(backbone)
     gpu = torch.cuda.is_available() and torch.device(device or "cuda").type == "cuda"

@@ -155,6 +155,7 @@ CHANGES = [
     (dict(custom_imports=dict(imports=["json"])), "custom_imports", "lacks", "dos_plugin.register"),
     ({"model.backbone.type": "PT-v3m7"}, "names", "'PT-v3m7' in MODELS", ""),
     ({"hooks.1.type": "ModelHok"}, "names", "did you mean 'ModelHook'?", "correct the name"),
+    ({"model.backbone.type": "LitePT-v1"}, "names", "'LitePT-v1' in MODELS", "run it in Pointcept"),
     ({"model.backbone.enable_flash": True}, "flash attention", "not installed", "enable_flash=Fa"),
     ({"epoch": 3, "eval_epoch": 2}, "epochs", "no multiple of eval_epoch=2", "eval_epoch=3"),
     ({"scheduler.max_lr": [0.1, 0.2]}, "learning rates", "2 entries for 1", ""),

@@ -10,6 +10,7 @@ from dos_plugin.commands.doctor.rows import Row
 from dos_plugin.commands.doctor.sample import sample_rows
 from dos_plugin.commands.doctor.step import step_rows
 from dos_plugin.host import EMBEDDED, HOST
+from dos_plugin.models.backbone import SERIALIZED
 from dos_plugin.models.inputs import datasets
 from dos_plugin.models.labels import LOOKED_AT, check_data, ignored_label
 from dos_plugin.register import COMPONENTS
@@ -72,6 +73,8 @@ def _names(cfg: Any) -> Iterator[Row]:
         yield Row("ok", "names", "the host knows all models, data sets, transforms and hooks")
         return
     mend = "correct the name, or name the module that registers it in custom_imports"
+    if HOST.name == EMBEDDED:
+        mend += "\nor run it in Pointcept, which has more (docs/backbones.md)"
     if HOST.name == EMBEDDED and not any("did you mean" in text for text in unknown):
         mend = "train with Pointcept: the embedded host has only what pretraining needs"
     text = f"host {HOST.name!r} lacks {', '.join(dict.fromkeys(unknown))}"
@@ -173,18 +176,22 @@ def _traps(cfg: Any, num_gpus: int) -> Iterator[Row]:
 
 def _flash(cfg: Any, cuda: bool) -> Iterator[Row]:
     backbone = (cfg.get("model") or {}).get("backbone") or {}
-    if not str(backbone.get("type", "")).startswith("PT-v3"):
+    kind = str(backbone.get("type", ""))
+    if not kind.startswith(SERIALIZED):
         return
+    always = kind.startswith("LitePT")
+    asked = f"{kind} knows no other" if always else "asked for (enable_flash, True by default)"
     off = "--options model.backbone.enable_flash=False"
     off += " (slower, and patches of 1024 points need much memory: lower enc_patch_size)"
-    if not backbone.get("enable_flash", True):
+    install = "pip install flash-attn --no-build-isolation"
+    if not always and not backbone.get("enable_flash", True):
         yield Row("ok", "flash attention", "not asked for")
     elif cuda and importlib.util.find_spec("flash_attn") is not None:
         yield Row("ok", "flash attention", "asked for and installed")
     elif cuda or HOST.name == EMBEDDED:
-        text = "asked for (enable_flash, True by default), but flash-attn is not installed"
-        install = "pip install flash-attn --no-build-isolation\nor " if cuda else ""
-        yield Row("missing", "flash attention", text, install + off)
+        cures = [install] * cuda + [off] * (not always)
+        text = f"{asked}, but flash-attn is not installed"
+        yield Row("missing", "flash attention", text, "\nor ".join(cures) or "use a GPU")
     else:
         yield Row("ok", "flash attention", "asked for; the CPU runner computes it otherwise")
 
