@@ -17,6 +17,8 @@ MODES = {"lin": "linear probe", "dec": "decoder probe", "ft": "fine-tuning", "sc
 VARIANTS = {
     "spunet": "",
     "pt-v3m1": "",
+    "pt-v3m3": "not on the embedded host",
+    "litept": "not on the embedded host",
     "1gpu": "one GPU",
     "nocolor": "no colour",
     "0p1pct": "0.1 % of labels",
