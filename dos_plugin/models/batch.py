@@ -195,9 +195,16 @@ def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
 
 
 def one_point_clouds(like: Clouds) -> Clouds:
-    """Two clouds of a point each, all zeros, with the channels, types and device of others."""
+    """Two clouds of a point each, zeros but for the cell, with channels, types and device of others.
+
+    The cell is far from the corner: sparse convolutions halve the room up to it several times.
+    """
     zeros = like.each(lambda value: value.new_zeros(2, *value.shape[1:]))
-    return zeros._replace(visible=~zeros.visible, cloud=torch.arange(2, device=like.cloud.device))
+    return zeros._replace(
+        grid_coord=zeros.grid_coord + 255,
+        visible=~zeros.visible,
+        cloud=torch.arange(2, device=like.cloud.device),
+    )
 
 
 def whole_batch(batch: Mapping[str, Any], key: str) -> Any:
