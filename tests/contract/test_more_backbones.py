@@ -5,7 +5,11 @@ them; docs/backbones.md is the table of what comes out. Backbones that need a CU
 which dos_plugin.cpu has no stand-in are not in it.
 """
 
+import inspect
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +27,7 @@ from dos_plugin.models.backbone import (
 )
 from dos_plugin.models.batch import read_views
 from dos_plugin.runs.checkpoint import read_checkpoint
+from dos_plugin.shipped import config_path, configs_dir
 from tests.batches import change_hidden, student_activations, view_batch
 
 PTV3 = dict(
@@ -112,6 +117,7 @@ BACKBONES = {
         CONDITION,
     ),
 }
+NORMED = ("SpUNet-v1m2", "SpUNet-v1m3", "SpUNetNoSkipBase", "OACNNs")
 HIERARCHICAL = ("PT-v3m3 encoder", "LitePT encoder")
 
 if HOST.name == "minihost":
@@ -232,6 +238,24 @@ def test_student_rows_match_teacher_rows_of_the_same_cells(name):
         assert torch.equal(cells["student"][pairs.student], cells["teacher"][pairs.teacher])
 
 
+@pytest.mark.parametrize("name", ["LitePT encoder", "LitePT decoder", *NORMED])
+def test_a_rank_without_scenes_calls_every_synchronized_norm(name):
+    """The other ranks wait in each of them, forward and backward; counted in one process."""
+    model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(build(name)).train()
+    calls = []
+    for key, module in model.student.named_modules():
+        if isinstance(module, torch.nn.SyncBatchNorm):
+            module.register_forward_hook(lambda *_, key=key: calls.append(key))
+            module.register_full_backward_hook(lambda *_, key=key: calls.append(f"-{key}"))
+    seen = []
+    for points in ((400, 300), (1, 3)):
+        model(scenes(name, points))["loss"].backward()
+        seen.append(calls[:])
+        calls.clear()
+    assert seen[0] == seen[1] and len(seen[0]) >= 2 * 3
+    assert all(buffer.isfinite().all() for buffer in model.student.buffers())
+
+
 SERIALIZED = [name for name in BACKBONES if name.startswith(("PT-v3", "LitePT"))]
 
 
@@ -318,6 +342,33 @@ def test_the_checkpoint_fine_tunes(name, freeze, tmp_path):
         assert parts and not any(
             part.startswith(("enc", "embedding", "conv", "stem")) for part in parts
         )
+
+
+@pytest.mark.parametrize("name", ["5-nuscenes-pt-v3m3", "6-nuscenes-litept"])
+def test_the_page_fine_tunes_what_the_config_pretrains(name, tmp_path):
+    """The segmentation config that docs/backbones.md shows, in the folder of the configs."""
+    page = Path(__file__).parents[2] / "docs" / "backbones.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (text,) = [block for block in blocks if f"pretrain-dos-v1m1-{name}/" in block]
+    shutil.copytree(configs_dir() / "_base_", tmp_path / "_base_")
+    (tmp_path / "config.py").write_text(text)
+    tuned = HOST.Config.fromfile(str(tmp_path / "config.py"))
+    pretrained = HOST.Config.fromfile(str(config_path(f"pretrain-dos-v1m1-{name}")))
+    defaults = inspect.signature(HOST.MODELS.get(tuned.model.backbone.type).__init__).parameters
+    for key in {"rope_base", "order", "stride", "enc_depths", "enc_rope_freq"} & set(defaults):
+        one, other = (c.model.backbone.get(key, defaults[key].default) for c in (tuned, pretrained))
+        assert list(one) == list(other) if isinstance(one, (tuple, list)) else one == other, key
+    for config in (tuned, pretrained):  # widths as they are, and of the depth what tells stages
+        config.model.backbone.enc_depths = (1,) * 5
+    model = HOST.build_model(tuned.model)
+    ours, theirs = (
+        {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+        for backbone in (HOST.build_model(pretrained.model.backbone), model.backbone)
+    )
+    assert len(ours) > 50 and ours.items() <= theirs.items()
+    added = theirs.keys() - ours.keys()
+    assert added and all(key.startswith("dec.") for key in added)
+    assert model.backbone.dec.dec0.up.proj[0].out_features == tuned.model.backbone_out_channels
 
 
 def test_scenes_of_two_kinds_in_a_batch_are_named():
