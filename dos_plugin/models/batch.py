@@ -195,7 +195,7 @@ def jitter_masked(clouds: Clouds, sigma: float, batch: dict) -> Clouds:
 
 
 def one_point_clouds(like: Clouds) -> Clouds:
-    """Two clouds of a point each, zeros but for the cell, with channels, types and device of others.
+    """Two clouds of a point each, zeros but for the cell, in channels, types, device as others.
 
     The cell is far from the corner: sparse convolutions halve the room up to it several times.
     """
