@@ -16,7 +16,7 @@ from typing import Any
 from dos_plugin import __version__
 
 # A command is the module ``dos_plugin.commands.<name>`` with ``add_arguments(parser)`` and
-# ``main(args) -> int``.
+# ``main(args) -> int``; its examples are the parser's epilog, docs/reference.py shows them, too.
 COMMANDS = {
     "demo": "make scenes, pretrain, probe and report, all in one",
     "scenes": "make synthetic LiDAR streets, labels and boxes",
@@ -94,11 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but not that an option is off or absent by default."""
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Keeps the lines of the examples; shows defaults, but not that an option is off or absent."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        plain = action.default is None or action.default is False
+        plain = action.default is None or action.default is False or action.default == []
         return action.help if plain else super()._get_help_string(action)
 
 
@@ -112,15 +112,23 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dos-plugin {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():
-        subparser = subparsers.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            formatter_class=_Help,
-        )
+        subparser = subparsers.add_parser(name, help=text, formatter_class=_Help)
         if name == chosen:
-            _module(name).add_arguments(subparser)
+            _fill(subparser, name)
     return parser
+
+
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """The parser of a command by itself, for the reference."""
+    parser = argparse.ArgumentParser(prog=f"dos-plugin {command}", formatter_class=_Help)
+    _fill(parser, command)
+    return parser
+
+
+def _fill(parser: argparse.ArgumentParser, command: str) -> None:
+    text = COMMANDS[command]
+    parser.description = f"{text[0].upper()}{text[1:]}."
+    _module(command).add_arguments(parser)
 
 
 def _module(command: str) -> Any:

@@ -113,8 +113,14 @@ class Job:
         return [*command, "--no-knn", *sources, *self.probe, "--json", str(self.result)]
 
 
+EXAMPLES = """examples:
+  dos-plugin ablate --list
+  dos-plugin ablate configs/mine --seeds 0 1 --out exp/dos/mine --probe --train-scans 40"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin ablate``."""
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "configs",
         nargs="*",

@@ -23,8 +23,15 @@ from dos_plugin.whole_file import write_whole
 LOW, HIGH, TOP = 62, 176, 4.0
 
 
+EXAMPLES = """examples:
+  dos-plugin boxes data/kitti/training/velodyne/000010.bin \\
+      --truth data/kitti/training/label_2 --results results.pkl --out boxes.png
+  dos-plugin boxes data/dos-demo --split val --count 4 --out boxes.png"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin boxes``."""
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "scan",
         metavar="SCAN",

@@ -6,9 +6,14 @@ import argparse
 
 from dos_plugin.shipped import config_path, configs_dir, find_configs, install_configs
 
+EXAMPLES = """examples:
+  dos-plugin configs nuscenes linear
+  dos-plugin configs --install ."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin configs``."""
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "words",
         nargs="*",

@@ -62,8 +62,14 @@ class Plan:
     workers: int = 2
 
 
+EXAMPLES = """examples:
+  dos-plugin demo --quick
+  dos-plugin demo --out exp/dos/seed1 --seed 1"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin demo``."""
+    parser.epilog = EXAMPLES
     parser.add_argument("--out", type=Path, help="folder of the run (default: exp/dos/demo)")
     parser.add_argument("--data", type=Path, help="root of the scenes (default: data/dos-demo)")
     parser.add_argument("--seed", type=int, help="another seed for scenes and training")

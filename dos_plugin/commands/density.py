@@ -89,8 +89,13 @@ def commonest_height(coords: Sequence[np.ndarray]) -> float | None:
     return float((values[counts.argmax()] + 0.5) * BIN)
 
 
+EXAMPLES = """examples:
+  dos-plugin density data/mine --grid-size 0.05 0.1"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``dos-plugin density`` to a parser."""
+    parser.epilog = EXAMPLES
     parser.add_argument("root", metavar="DATA_ROOT", help="with scenes, as ingest writes them")
     parser.add_argument("--split", default="train", help="folder below DATA_ROOT")
     parser.add_argument(

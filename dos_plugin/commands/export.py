@@ -164,9 +164,14 @@ def write_hub(run: Run, file: Mapping[str, Any], folder: Path, overwrite: bool =
     write_folder(folder, file, card, overwrite)
 
 
+EXAMPLES = """examples:
+  dos-plugin export exp/dos/demo --to pointcept --out backbone.pth
+  dos-plugin export exp/dos/demo --to hub --out hub/dos-demo"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin export``."""
-    parser.epilog = "Example: dos-plugin export exp/dos/demo --to hub --out hub/dos-demo"
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "checkpoint", help="a checkpoint, a run's folder, or an exported file or folder"
     )

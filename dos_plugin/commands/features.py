@@ -27,12 +27,13 @@ from dos_plugin.messages import one_line
 from dos_plugin.probing.compare import progress
 from dos_plugin.whole_file import write_whole
 
+EXAMPLES = """examples:
+  dos-plugin features drive --checkpoint exp/dos/demo --out features --half"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin features``."""
-    parser.epilog = (
-        "Example: dos-plugin features drive --checkpoint exp/dos/demo --out features --half"
-    )
+    parser.epilog = EXAMPLES
     add = parser.add_argument
     add("source", nargs="+", metavar="SOURCE", help="scan files, scene folders, folders of these")
     add(

@@ -28,7 +28,6 @@ docs/own-data.md has a command for each of ten sensors."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin ingest``."""
-    parser.formatter_class = _Help
     parser.epilog = EXAMPLES
     add = parser.add_argument
     add(
@@ -81,14 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--workers", type=int, metavar="N", help="processes (default: as the files need)")
     add("--overwrite", action="store_true", help="replace scenes that hold another scan")
-
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples; shows defaults that are no switches."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        plain = action.default in (None, False) or action.default == argparse.SUPPRESS
-        return action.help if plain else f"{action.help} (default: %(default)s)"
 
 
 def _names(text: str) -> tuple[str, ...]:

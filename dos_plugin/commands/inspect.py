@@ -118,8 +118,13 @@ class CheckpointInfo:
         return _without_none(asdict(self))
 
 
+EXAMPLES = """examples:
+  dos-plugin inspect exp/dos/demo/model/model_last.pth"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin inspect``."""
+    parser.epilog = EXAMPLES
     parser.add_argument("checkpoint", help="any checkpoint, a run's folder, or an exported one")
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--json", metavar="FILE", help="also write it to a file ('-': print it)")

@@ -28,8 +28,13 @@ def format_table(result: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+EXAMPLES = """examples:
+  dos-plugin probe exp/dos/demo --json probe.json"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin probe``."""
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "run",
         metavar="CKPT",

@@ -20,8 +20,13 @@ from dos_plugin.runs.run import Run
 SCANS = 20
 
 
+EXAMPLES = """examples:
+  dos-plugin report exp/dos/demo"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin report``."""
+    parser.epilog = EXAMPLES
     parser.add_argument("run", help="folder of a run, or a checkpoint")
     parser.add_argument("--config", help="config of the run, if it is not in the run's folder")
     parser.add_argument("--data", help="data root; default: the one the run was trained on")

@@ -7,9 +7,13 @@ import numpy as np
 
 from dos_plugin.scenes.write import scene_name, write_scenes
 
+EXAMPLES = """examples:
+  dos-plugin scenes data/streets --train 40 --val 10 --picture street.png"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin scenes``."""
+    parser.epilog = EXAMPLES
     parser.add_argument("root", metavar="ROOT", help="folder to write to")
     parser.add_argument("--train", type=int, default=160, help="training scans")
     parser.add_argument("--val", type=int, default=40, help="validation scans")

@@ -220,8 +220,13 @@ def _link(source: Path, target: Path, omitted: set[str]) -> None:
     fill(".")
 
 
+EXAMPLES = """examples:
+  dos-plugin split data/nuscenes --fraction 0.01"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``dos-plugin split`` to a parser."""
+    parser.epilog = EXAMPLES
     parser.add_argument("root", metavar="DATA_ROOT", help="data root as the host takes it")
     parser.add_argument(
         "--fraction", type=float, required=True, help="of the training scans, above 0, at most 1"

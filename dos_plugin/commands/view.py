@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 MOST_SCANS = 12
 
 
+EXAMPLES = """examples:
+  dos-plugin view drive/000010.pcd
+  dos-plugin view a.bin b.bin --checkpoint exp/dos/demo
+  dos-plugin view exp/dos/demo --out demo.html"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin view``."""
-    parser.epilog = (
-        "Examples: dos-plugin view drive/000010.pcd; dos-plugin view a.bin b.bin --checkpoint "
-        "exp/dos/demo; dos-plugin view exp/dos/demo --out demo.html"
-    )
+    parser.epilog = EXAMPLES
     add = parser.add_argument
     add(
         "scans",

@@ -208,15 +208,19 @@ def train(args: argparse.Namespace, run: Run = run_training) -> None:
         raise ValueError(_told(error)) from error
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command ``python -m dos_plugin.minihost``.
+EXAMPLES = """examples:
+  python -m dos_plugin.minihost --config-file configs/dos/semseg-dos-v1m1-9a-demo-lin.py
+  python -m dos_plugin.minihost --num-gpus 2 --config-file exp/dos/mine/config.py \\
+      --options resume=True weight=exp/dos/mine/model/model_last.pth"""
 
-    Raises:
-        SystemExit: With status 1 and a short message on a mistake in config, data or checkpoint.
-    """
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of ``python -m dos_plugin.minihost``."""
     parser = argparse.ArgumentParser(
         prog="python -m dos_plugin.minihost",
         description="Train a config of the host without the host (embedded stand-in, CPU or CUDA).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     parser.add_argument(
@@ -224,7 +228,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="test the checkpoint in weight: the host's tools/test.py",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command ``python -m dos_plugin.minihost``.
+
+    Raises:
+        SystemExit: With status 1 and a short message on a mistake in config, data or checkpoint.
+    """
+    args = make_parser().parse_args(argv)
     try:
         train(args, run_test if args.test else run_training)
     except (ValueError, OSError) as error:

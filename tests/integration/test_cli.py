@@ -1,6 +1,7 @@
 """The command line: light imports, friendly errors, the shipped configs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -43,7 +44,11 @@ def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as exit_status:
         cli.main([command, "--help"])
     assert exit_status.value.code == 0
-    assert "usage:" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "usage:" in text
+    # They are accepted by the parser: tests/integration/test_docs_links.py.
+    examples = text.partition("\nexamples:\n  ")[2]
+    assert re.match(rf"(\w+=\S+ )*dos-plugin {command}\b", examples)
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -19,8 +19,15 @@ from dos_plugin.commands.doctor.rows import Row, table
 TIMEOUT = 600  # seconds; importing the host takes about ten
 
 
+EXAMPLES = """examples:
+  dos-plugin doctor
+  PYTHONPATH=./ dos-plugin doctor --config configs/dos/pretrain-dos-v1m1-0-nuscenes.py \\
+      --num-gpus 2"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``dos-plugin doctor``."""
+    parser.epilog = EXAMPLES
     parser.add_argument("--config", metavar="FILE", help="can this config run here? (path or name)")
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs it shall run on")
     parser.add_argument(

@@ -83,12 +83,19 @@ def convert(
     return report
 
 
-def main(argv: list[str] | None = None) -> int:
-    """``python -m dos_plugin.detection.openpcdet.convert``."""
+EXAMPLES = """examples:
+  python -m dos_plugin.detection.openpcdet.convert model_last.pth \\
+      --cfg_file cfgs/dos/objdet-dos-v1m1-3a-kitti-ft.yaml -o dos.pth"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of ``python -m dos_plugin.detection.openpcdet.convert``."""
     parser = argparse.ArgumentParser(
         prog="python -m dos_plugin.detection.openpcdet.convert",
         description="Write the backbone of a DOS checkpoint as a file for --pretrained_model of "
         "OpenPCDet's train.py. Run it in the checkout's tools, as train.py.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", help="a DOS pretraining, a segmentation run or an export")
     parser.add_argument("--cfg_file", required=True, help="the detector's YAML")
@@ -96,7 +103,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--branch", choices=("student", "teacher", "segmentor"), help="instead of the YAML's BRANCH"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m dos_plugin.detection.openpcdet.convert``."""
+    args = make_parser().parse_args(argv)
     try:
         report = convert(args.checkpoint, read_config(args.cfg_file), args.output, args.branch)
     except (ImportError, KeyError, OSError, ValueError) as error:
