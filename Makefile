@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults detection-env test-detection lint format clean
+.PHONY: demo test docs faults detection-env test-detection lint format clean
 
 .venv/.done: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,10 @@ demo: .venv/.done  ## pretrain on synthetic streets, probe, report: exp/dos/demo
 test: .venv/.done lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	if [ -e .venv-detection/.done ]; then $(MAKE) test-detection; fi
+
+docs: .venv/.done  ## docs/reference out of the code, then the site in site/
+	$(BIN)/python docs/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 faults: .venv/.done  ## the faults of docs/reliability.md, each as often as it says there
 	OMP_NUM_THREADS=1 DOS_FAULTS=full $(BIN)/python -m pytest -n 2 -q tests/faults

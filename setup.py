@@ -26,6 +26,7 @@ HUB = ["huggingface_hub>=1.0", "safetensors>=0.4"]
 LAS = ["laspy[lazrs]>=2.5"]
 ROS = ["rosbags>=0.10"]
 ARGOVERSE = ["pyarrow>=15"]
+DOCS = ["mkdocs-material>=9.6", "griffelib>=2"]
 
 setup(
     name="dos-plugin",
@@ -53,11 +54,12 @@ setup(
         "ros": ROS,
         "argoverse": ARGOVERSE,
         "ingest": [*LAS, *ROS, *ARGOVERSE],
+        "docs": DOCS,
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
         "dev": [
             *["build", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "POT", "scipy", *HUB],
             *[*LAS, *ROS, *ARGOVERSE, "pypcd4>=1.4"],
-            *["ruff", "mypy", "import-linter>=2.5"],
+            *["ruff", "mypy", "import-linter>=2.5", *DOCS],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.
             "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",
         ],
