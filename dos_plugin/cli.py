@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from dos_plugin import __version__
-
 # A command is the module ``dos_plugin.commands.<name>`` with ``add_arguments(parser)`` and
 # ``main(args) -> int``; its examples are the parser's epilog, docs/reference.py shows them, too.
 COMMANDS = {
@@ -102,6 +100,15 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
         return action.help if plain else super()._get_help_string(action)
 
 
+class _Versions(argparse.Action):
+    """Looks them up when they are asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        found = importlib.import_module("dos_plugin.commands.doctor.versions").versions()
+        print("\n".join(f"{name:<11}{text}" for name, text in found.items()))
+        parser.exit()
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser; only the chosen command's options are filled in."""
     parser = argparse.ArgumentParser(
@@ -109,7 +116,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         description="DOS self-supervised pretraining of 3D backbones, as a plugin for Pointcept.",
         epilog="Start with: dos-plugin demo. DOS_TRACEBACK=1 shows where an error came from.",
     )
-    parser.add_argument("--version", action="version", version=f"dos-plugin {__version__}")
+    parser.add_argument("--version", nargs=0, action=_Versions, help="show versions and exit")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=text, formatter_class=_Help)

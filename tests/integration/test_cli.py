@@ -1,11 +1,14 @@
 """The command line: light imports, friendly errors, the shipped configs."""
 
 import json
+import os
+import platform
 import re
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from dos_plugin import __version__, cli, shipped
 from tests.tiny_run import write_config, write_run, write_scans
@@ -68,7 +71,23 @@ def test_no_command_shows_help_and_fails(capsys):
 def test_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
-    assert capsys.readouterr().out.strip() == f"dos-plugin {__version__}"
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == "dos-plugin host torch spconv python".split()
+    assert lines[0].split() == ["dos-plugin", __version__]
+    assert lines[2].split()[1].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert lines[4].split()[1] == platform.python_version()
+
+
+def test_version_of_a_host_that_is_not_imported(tmp_path):
+    (tmp_path / "my_fork").mkdir()
+    (tmp_path / "my_fork/__init__.py").write_text("raise SystemExit('imported')")
+    command = [sys.executable, "-m", "dos_plugin.cli", "--version"]
+    for name, known in (("my_fork", f"of unknown version in {tmp_path}"), ("none", "not found")):
+        env = {**os.environ, "DOS_HOST": name}
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (line,) = [text for text in done.stdout.splitlines() if text.startswith("host")]
+        assert name in line and line.endswith(known)
 
 
 @pytest.mark.parametrize("module", ["mmengine", "matplotlib", "tensorboardX"])

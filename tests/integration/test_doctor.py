@@ -1,6 +1,7 @@
 """The doctor on the embedded host, without a host and with broken ones; rows of each check."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -96,6 +97,20 @@ def test_wrong_usage(tmp_path):
     assert done.returncode == 2 and "no file 'no/such.py'" in done.stderr
     done = ask("--num-gpus", 0, cwd=tmp_path)
     assert done.returncode == 2 and "--num-gpus must be at least 1" in done.stderr
+
+
+def test_json_for_a_report(config, tmp_path):
+    done = ask("--config", config, "--json", cwd=tmp_path, DOS_HOST="minihost")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["config"] == str(config)
+    assert content["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+    table = ask("--config", config, "--json", "a.json", cwd=tmp_path, DOS_HOST="minihost").stdout
+    for found in content["rows"]:
+        assert f"{found['status']:<8} {found['item']:<17}" in table
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["versions"] == content["versions"]
+    assert [row["item"] for row in written["rows"]] == [row["item"] for row in content["rows"]]
 
 
 def test_host_not_found(config, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from dos_plugin.commands.doctor.environment import environment_rows
 from dos_plugin.commands.doctor.hosts import Found, find_host, host_rows
 from dos_plugin.commands.doctor.inside import MARKER
 from dos_plugin.commands.doctor.rows import Row, table
+from dos_plugin.commands.doctor.versions import versions
 
 TIMEOUT = 600  # seconds; importing the host takes about ten
 
@@ -22,7 +24,8 @@ TIMEOUT = 600  # seconds; importing the host takes about ten
 EXAMPLES = """examples:
   dos-plugin doctor
   PYTHONPATH=./ dos-plugin doctor --config configs/dos/pretrain-dos-v1m1-0-nuscenes.py \\
-      --num-gpus 2"""
+      --num-gpus 2
+  dos-plugin doctor --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change the config as at the training (data.train.data_root=FOLDER …)",
     )
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="also write it to a file, with all versions; without FILE print that and no table",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -50,8 +60,19 @@ def main(args: argparse.Namespace) -> int:
     rows = [*environment_rows(found.real), *host_rows(found), *detector_rows()]
     if not (found.real and found.root is None):
         rows += _look_inside(found, args.num_gpus, config, args.options)
-    print(table(rows))
     missing = sum(row.status == "missing" for row in rows)
+    if args.json:
+        content = {
+            "versions": {**versions(), "platform": platform.platform()},
+            "config": str(config) if config else None,
+            "rows": [row._asdict() for row in rows],
+        }
+        text = json.dumps(content, indent=1)
+        if args.json == "-":
+            print(text)
+            return 1 if config and missing else 0
+        Path(args.json).write_text(text)
+    print(table(rows))
     if config is None:
         print("\nAsk about a config with: dos-plugin doctor --config FILE")
         return 0

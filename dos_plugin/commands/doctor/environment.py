@@ -35,12 +35,12 @@ def environment_rows(real_host: bool) -> Iterator[Row]:
         )
     else:
         yield Row("ok", "CUDA", "none: the embedded host trains on the CPU, for small trials")
-    yield spconv_row(_installed_spconv(), torch.version.cuda, cuda)
+    yield spconv_row(installed_spconv(), torch.version.cuda, cuda)
     yield _flash_row(cuda)
     yield _scatter_row(cuda, real_host)
 
 
-def _installed_spconv() -> dict[str, str]:
+def installed_spconv() -> dict[str, str]:
     """Distributions that bring spconv, with their versions: one of each CUDA version, or CPU."""
     found = {}
     for distribution in metadata.distributions():
