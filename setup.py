@@ -42,6 +42,7 @@ setup(
     ],
     package_dir={"dos_plugin.configs": "configs/dos"},
     package_data={
+        "dos_plugin": ["py.typed"],
         "dos_plugin.configs": ["*.py", "*/*.py", "*/*/*.yaml"],
         "dos_plugin.drawing": ["*.html", "*.js"],
         "dos_plugin.reports": ["*.html"],

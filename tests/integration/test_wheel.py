@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built by ``python -m build`` from a copy of what a clone holds."""
+    """Built by ``python -m build`` from a copy of what a clone holds, by way of an sdist."""
     source = tmp_path_factory.mktemp("source") / "dos-plugin"
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("dos_plugin", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = out.glob("*.whl")
@@ -84,7 +84,7 @@ def test_contents(wheel):
     assert len(configs) > 15 and configs <= names
     assert sum(name.endswith(".yaml") for name in configs) >= 2
     pages = {f"dos_plugin/{p}" for p in ("reports/report.html", "drawing/viewer.html")}
-    assert modules | pages | {"dos_plugin/drawing/viewer.js"} <= names
+    assert modules | pages | {"dos_plugin/drawing/viewer.js", "dos_plugin/py.typed"} <= names
     assert not any(name.startswith(("tests/", "configs/", "benchmarks/")) for name in names)
 
 
