@@ -99,6 +99,18 @@ def test_wrong_usage(tmp_path):
     assert done.returncode == 2 and "--num-gpus must be at least 1" in done.stderr
 
 
+def test_without_torch(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None; from dos_plugin.cli import main; main(['doctor'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert row(done.stdout, "torch").startswith("missing")
+    assert "-> pip install torch" in done.stdout
+
+
 def test_json_for_a_report(config, tmp_path):
     done = ask("--config", config, "--json", cwd=tmp_path, DOS_HOST="minihost")
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError("--options: change a config, give --config")
     found = find_host()
     rows = [*environment_rows(found.real), *host_rows(found), *detector_rows()]
-    if not (found.real and found.root is None):
+    no_torch = any(row.item == "torch" and row.status == "missing" for row in rows)
+    if not no_torch and not (found.real and found.root is None):
         rows += _look_inside(found, args.num_gpus, config, args.options)
     missing = sum(row.status == "missing" for row in rows)
     if args.json:
