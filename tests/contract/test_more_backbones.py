@@ -270,6 +270,7 @@ def test_frozen_features_are_the_same_each_time(name):
     inputs = {key: batch[f"view1_{key}"] for key in ("coord", "grid_coord", "feat", "offset")}
     one, other = (model(dict(inputs))["feat"] for _ in range(2))
     assert torch.equal(one, other)
+    assert not any(getattr(module, "shuffle_orders", False) for module in model.modules())
 
 
 @pytest.mark.parametrize("name", SERIALIZED)
