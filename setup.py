@@ -58,7 +58,16 @@ setup(
         "docs": DOCS,
         "host": ["spconv-cu120", "torch-scatter", "addict", "SharedArray"],
         "dev": [
-            *["build", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "POT", "scipy", *HUB],
+            *[
+                "build",
+                "pytest>=8",
+                "pytest-xdist>=3.5",
+                "hypothesis>=6.100",
+                "einops",
+                "POT",
+                "scipy",
+                *HUB,
+            ],
             *[*LAS, *ROS, *ARGOVERSE, "pypcd4>=1.4"],
             *["ruff", "mypy", "import-linter>=2.5", *DOCS],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.
