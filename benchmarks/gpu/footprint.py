@@ -196,8 +196,12 @@ def points_of(batch: dict) -> int:
 
 def memory(device: str, dry: bool) -> tuple[list[dict], dict]:
     """A row per config; its batch is halved until it fits."""
+    from dos_plugin.host import HOST
+
     batches, rows = Batches(dry), []
     configs = {name: load(name, dry) for name in pretrainings()[:: 6 if dry else 1]}
+    known = HOST.MODELS.module_dict  # the host may lack the backbone of some
+    configs = {n: config for n, config in configs.items() if config.model.backbone.type in known}
     step, built = None, ""
     for name, config in sorted(configs.items(), key=lambda item: repr(item[1].model)):
         if repr(config.model) != built:  # many configs have the same one

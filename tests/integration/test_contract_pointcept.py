@@ -28,6 +28,7 @@ def test_contract_on_pointcept(tmp_path):
             "DOS_HOST": "pointcept",
             "PYTHONPATH": str(find_pointcept()),
             "OMP_NUM_THREADS": "1",
+            "DOS_STAND_INS": "torch_geometric",  # its own asks for pyg-lib
         },
         capture_output=True,
         text=True,

@@ -175,8 +175,12 @@ def mistaken(cfg: Config, text: str) -> None:
 
 @pytest.fixture
 def forks(monkeypatch):
-    """Ranks are forked, which spares them imports of many seconds; none outlives the test."""
-    fork_ranks(monkeypatch.setattr)
+    """Ranks are forked off a server with the imports; none outlives the test.
+
+    Not off this process: it has threads by now, whose locks a fork would keep for ever.
+    """
+    multiprocessing.set_forkserver_preload(["dos_plugin.register", "dos_plugin.minihost.launch"])
+    start_ranks_by("forkserver", monkeypatch.setattr)
 
     def give_up() -> None:
         for process in multiprocessing.active_children():
@@ -190,11 +194,11 @@ def forks(monkeypatch):
     give_up()
 
 
-def fork_ranks(setattr=setattr) -> None:
+def start_ranks_by(method: str, setattr=setattr) -> None:
     start = launching.mp.start_processes
 
     def start_processes(*args, **options):
-        return start(*args, **options | dict(start_method="fork"))
+        return start(*args, **options | dict(start_method=method))
 
     setattr(launching.mp, "start_processes", start_processes)
 
@@ -239,8 +243,8 @@ def test_all_is_well(forks, tmp_path):
 def test_ranks_do_not_outlive_their_parent(tmp_path):
     root = Path(__file__).parents[2]
     program = (
-        "from tests.unit.test_minihost_launch import Config, fork_ranks, launch, waiting\n"
-        f"fork_ranks()\nlaunch(Config(dict(folder={str(tmp_path)!r})), 2, waiting)\n"
+        "from tests.unit.test_minihost_launch import Config, launch, start_ranks_by, waiting\n"
+        f"start_ranks_by('fork')\nlaunch(Config(dict(folder={str(tmp_path)!r})), 2, waiting)\n"
     )
     env = dict(os.environ, PYTHONPATH=str(root))
     parent = subprocess.Popen([sys.executable, "-c", program], env=env, start_new_session=True)
