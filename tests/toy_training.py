@@ -91,6 +91,7 @@ def register() -> None:
     import torch
     from torch import nn
 
+    from dos_plugin.hooks.watch import rank
     from dos_plugin.host import HOST
 
     if "Toy-v1" in HOST.MODELS.module_dict:
@@ -103,13 +104,16 @@ def register() -> None:
         Args:
             ballast: numbers of a buffer, so that writing a checkpoint takes its time.
             poison: batches, counted from 0, whose loss is not a number.
+            poisoned: the rank where that is so.
         """
 
-        def __init__(self, channels: int, ballast: int = 0, poison: tuple = ()) -> None:
+        def __init__(
+            self, channels: int, ballast: int = 0, poison: tuple = (), poisoned: int = 0
+        ) -> None:
             super().__init__()
             if ballast:
                 self.register_buffer("ballast", torch.zeros(ballast))
-            self.poison, self.seen = poison, 0
+            self.poison, self.seen = poison if rank() == poisoned else (), 0
             self.body = nn.Sequential(nn.Linear(4, channels), nn.ReLU(), nn.Dropout(0.5))
             self.head = nn.Linear(channels, 1)
             self.calls = []
@@ -191,7 +195,10 @@ def register() -> None:
             path.write_text(json.dumps(self.events))
 
         def weight(self) -> float:
-            return self.trainer.model.head.weight.sum().item()
+            return weight_sum(self.trainer)
+
+    def weight_sum(trainer) -> float:
+        return getattr(trainer.model, "module", trainer.model).head.weight.sum().item()
 
     @HOST.HOOKS.register_module("Losses")
     class Losses(HOST.HookBase):
@@ -214,9 +221,9 @@ def register() -> None:
                 loss=output["loss"].item().hex() if "loss" in output else None,
                 lr=group["lr"],
                 decay=group["weight_decay"],
+                weight=weight_sum(trainer),
             )
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            name = f"losses{rank or ''}.jsonl"
+            name = f"losses{rank() or ''}.jsonl"
             with (Path(trainer.cfg.save_path) / name).open("a") as file:
                 file.write(json.dumps(line) + "\n")
             time.sleep(self.pause)
