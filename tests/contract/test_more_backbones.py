@@ -135,11 +135,11 @@ def needs_packages(name):
 
         if einops.__spec__.origin == "dos_plugin.cpu" and name.startswith(("PT-v1", "PT-v2")):
             pytest.skip(f"{name} calls einops, which is not installed: pip install einops")
-    if name == "OACNNs":
+    if name == "OACNNs" or name.startswith("PT-v2"):
         module = sys.modules["torch_geometric.nn.pool"].voxel_grid.__module__
         if module.startswith("torch_geometric") and "pyg_lib" not in sys.modules:
             pytest.skip(
-                "OACNNs calls voxel_grid, for which torch_geometric needs pyg-lib: install it, "
+                f"{name} calls voxel_grid, for which torch_geometric needs pyg-lib: install it, "
                 "or run with --stand-ins torch_geometric"
             )
 

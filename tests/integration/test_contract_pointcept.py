@@ -17,18 +17,27 @@ ROOT = Path(__file__).parents[2]
     find_pointcept() is None,
     reason="no Pointcept checkout at POINTCEPT_ROOT or ~/.cache/dos-plugin/Pointcept",
 )
-def test_contract_on_pointcept(tmp_path):
+@pytest.mark.parametrize(
+    "tests, stand_ins",
+    [
+        (["tests/contract", "--ignore=tests/contract/test_more_backbones.py"], ""),
+        # torch_geometric's own voxel_grid asks for pyg-lib
+        (["tests/contract/test_more_backbones.py"], "torch_geometric"),
+    ],
+    ids=["all", "more backbones"],
+)
+def test_contract_on_pointcept(tmp_path, tests, stand_ins):
     runner = [] if torch.cuda.is_available() else ["-m", "dos_plugin.cpu"]
     pytest_options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'pytest'}"]
     done = subprocess.run(
-        [sys.executable, *runner, "-m", "pytest", "tests/contract", *pytest_options],
+        [sys.executable, *runner, "-m", "pytest", *tests, *pytest_options],
         cwd=ROOT,
         env={
             **os.environ,
             "DOS_HOST": "pointcept",
             "PYTHONPATH": str(find_pointcept()),
             "OMP_NUM_THREADS": "1",
-            "DOS_STAND_INS": "torch_geometric",  # its own asks for pyg-lib
+            "DOS_STAND_INS": stand_ins,
         },
         capture_output=True,
         text=True,
