@@ -108,7 +108,8 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
             content = load_file(cfg.weight)
             start_epoch = content.get("epoch", 0)
             self.start = content.get(POSITION) or {}
-            self.saved = Path(cfg.weight).parent.resolve() == (self.folder / "model").resolve()
+            # A damaged last one must not take the place of the one before, which is gone on from.
+            self.saved = Path(cfg.weight).resolve() == (self.folder / "model" / LAST).resolve()
         self.seed = self.start.get("seed", cfg.seed)
         batches = len(trainer.train_loader)
         trainer.train_loader = self.seeded_loader(trainer.train_loader, start_epoch)
@@ -329,7 +330,7 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
         """The run is under way: what said that it had been stopped goes."""
         if is_main_process():
             (self.folder / NOTE).unlink(missing_ok=True)
-            if not self.saved:
+            if not self.trainer.cfg.resume:
                 (self.folder / "model" / PREVIOUS).unlink(missing_ok=True)  # of another run
 
 

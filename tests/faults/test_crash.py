@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, whole,
     process.communicate()
     content = bytearray(run.last.read_bytes())
     if damage == "a flipped bit":
-        content[content.index(b"data/0") + 200] ^= 1
+        with zipfile.ZipFile(run.last) as archive:  # within a tensor: between them nothing counts
+            largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+            content[content.index(archive.read(largest)) + 8] ^= 1
     run.last.write_bytes(content[: {"cut short": 3000, "empty": 0}.get(damage, len(content))])
     output = run.train(resume=True)
     assert f"{run.last}: " in output and "going on from" in output
