@@ -45,6 +45,9 @@ from tests import references  # noqa: E402
 from tests.batches import change_hidden, student_activations, view_batch  # noqa: E402
 
 STUDENT_TEMP, TEACHER_TEMP = loss_benchmark.TEMPS
+# What the trial before the first use of fused kernels allows: rounding features to bfloat16, as
+# autocast does, costs more.
+TF32 = 5e-3
 
 
 class Report:
@@ -112,7 +115,7 @@ def method(report: Report, device: str, dry: bool) -> None:
     ours = partial(loss_benchmark.step, loss_benchmark.our_loss)
     report.below("loss float32", error(ours(*inputs), reference), 1e-4)
     with matmul("high"):
-        report.below("loss TF32", error(ours(*inputs), reference), 1e-3)
+        report.below("loss TF32", error(ours(*inputs), reference), TF32)
     for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
         with torch.autocast(device, dtype):
             report.below(f"loss {name} autocast", error(ours(*inputs), reference), 1e-4)
@@ -192,12 +195,12 @@ def method(report: Report, device: str, dry: bool) -> None:
 
 
 def fused(report: Report, device: str, dry: bool) -> None:
-    """All kernels of the loss; within 1e-3 where they may become the default."""
+    """All kernels of the loss; as near as TF32 where they may become the default."""
     sizes = [(300, 64)] if dry else [(20_000, 1024), (5_003, 333)]
     for n, k in sizes:
         inputs, reference = exact(device, n, k)
         for name in passes.KERNELS[2:]:
-            limit = 3e-2 if name == "cublas-bfloat16" else 1e-3  # too coarse, for comparison
+            limit = 3e-2 if name == "cublas-bfloat16" else TF32  # too coarse, for comparison
             with matmul("high"), kernels(name, dry):
                 values = loss_benchmark.step(loss_benchmark.our_loss, *inputs)
             report.below(f"{name}, N={n}, K={k}", error(values, reference), limit)
@@ -402,7 +405,9 @@ def no_leak(report: Report, device: str, dry: bool) -> None:
         runs = []
         for content in (batch, batch, change_hidden(batch)):
             model = build_dos(backbone, channels, level, dry).to(device).train()
-            runs.append(student_activations(model, to(device, content)))
+            seen = student_activations(model, to(device, content))
+            # A GPU numbers the cells of coarser levels as it likes.
+            runs.append([out.detach().sort(dim=0).values for out in seen])
         once, again, changed = runs
         report.holds(f"{name}: as many activations", len(once) == len(changed) > 5)
         noise, apart = (

@@ -7,7 +7,7 @@
     python benchmarks/gpu/host_runs.py real      # pretraining on the scenes in REAL_SCENES
 
 `tools/train.py` and `tools/test.py`, unmodified, through `python -m dos_plugin.cpu`: DOS with
-PT-v3m2 in the paper's widths (plain attention, patches of 128) on synthetic streets, 30 steps;
+PT-v3m2 in the paper's widths (plain attention, patches of 128) on synthetic streets, 16 steps;
 resumed half-way; a linear probe of its encoder, and its test. Results stay in DOS_GPU_WORK.
 """
 
@@ -37,9 +37,11 @@ STEP = re.compile(r"Train: \[(\d+)/\d+\]\[(\d+)/\d+\].* loss: (\S+) same_view_lo
 RESULT = re.compile(r"Val result: mIoU/mAcc/allAcc ([\d.]+)/([\d.]+)/(\d\.\d+)")
 HOOKS = """
 hooks = [
+    dict(type="ExactResume"),
     dict(type="CheckpointLoader"),
     dict(type="ModelHook"),
-    dict(type="WeightDecaySchedular", base_value=0.04, final_value=0.2),
+    dict(type="NonFiniteGuard"),
+    dict(type="StepWeightDecay", base_value=0.04, final_value=0.2),
     dict(type="IterationTimer", warmup_iter=2),
     dict(type="InformationWriter"),
     dict(type="CheckpointSaver", save_freq={half}),
@@ -49,11 +51,11 @@ hooks = [
 
 
 class Sizes:
-    """Scenes, scenes a step and epochs of a training: 30 steps, 4 in a dry run."""
+    """Scenes, scenes a step and epochs of a training: 16 steps, 4 in a dry run."""
 
     def __init__(self, dry: bool) -> None:
-        self.train, self.val = (4, 2) if dry else (64, 16)
-        self.batch, self.epochs = (2, 2) if dry else (12, 6)
+        self.train, self.val = (4, 2) if dry else (24, 8)
+        self.batch, self.epochs = (2, 2) if dry else (6, 4)
         self.half = self.epochs // 2
         self.steps = self.epochs * (self.train // self.batch)
         self.dry = dry
@@ -96,6 +98,7 @@ def write_configs(sizes: Sizes) -> tuple[Path, Path]:
     model = dict(
         backbone=backbone,
         backbone_out_channels=sum(channels[2:]),
+        up_cast_level=2,
         head=head,
         num_prototypes=32 if sizes.dry else paper["num_prototypes"],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -118,6 +119,21 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
     if faults:
         raise ValueError(f"{source}: does not fit {type(module).__name__}; {'; '.join(faults)}")
     module.load_state_dict(state)
+
+
+def eval_under_autocast(module: nn.Module) -> None:
+    """Eval mode for a part of a model that trains in mixed precision.
+
+    Sparse convolutions of spconv cast what they get as autocast says in training mode alone; in
+    eval mode they run in float32, which is slow, or find no kernel for what others have cast. They
+    have no state that training changes, so they are left in training mode.
+    """
+    module.eval()
+    conv = sys.modules.get("spconv.pytorch.conv")  # if there is one, its backbone imported it
+    if conv is not None:
+        for part in module.modules():
+            if isinstance(part, conv.SparseConvolution):
+                part.training = True
 
 
 def frozen(module: nn.Module) -> nn.Module:

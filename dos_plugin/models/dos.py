@@ -33,7 +33,7 @@ from dos_plugin.method.options import (
 )
 from dos_plugin.method.settings import NUM_PROTOTYPES, TEACHER_TEMP, UP_CAST_LEVEL
 from dos_plugin.method.zipf_sinkhorn import TEMP
-from dos_plugin.models.backbone import load_strictly
+from dos_plugin.models.backbone import eval_under_autocast, load_strictly
 from dos_plugin.models.batch import (
     VIEWS,
     Clouds,
@@ -199,7 +199,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         for name, module in self.teacher.items():
             load_strictly(module, self.student[name].state_dict(), f"teacher_custom, {name}")
         self.teacher.requires_grad_(False)
-        self.teacher.eval()
+        self.train()
         self.observer: Callable[[Matched, Views], None] | None = None
         self.step = 0
         self.set_schedules(step=0, total_steps=1)
@@ -209,7 +209,8 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
     def train(self, mode: bool = True) -> "DOS":
         """Set the student's mode; the teacher stays in eval mode (no drop path, fixed norms)."""
         super().train(mode)
-        self.teacher.eval()
+        if mode:
+            eval_under_autocast(self.teacher)
         return self
 
     def before_train(self) -> None:

@@ -16,7 +16,7 @@ from dos_plugin.method.options import (
     check_names,
     check_whole,
 )
-from dos_plugin.models.backbone import keep_orders
+from dos_plugin.models.backbone import eval_under_autocast, keep_orders
 from dos_plugin.models.batch import whole_batch
 from dos_plugin.models.extent import long_clouds_named
 from dos_plugin.models.inputs import check_in_channels
@@ -107,8 +107,8 @@ class Segmentor(HOST.PointModel):  # type: ignore[name-defined, misc]
     def train(self, mode: bool = True) -> "Segmentor":
         """Set the mode of what is trained; what is frozen stays in eval mode."""
         super().train(mode)
-        for module in self.frozen():
-            module.eval()
+        for module in self.frozen() if mode else ():
+            eval_under_autocast(module)
         return self
 
     def before_train(self) -> None:

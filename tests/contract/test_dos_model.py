@@ -161,3 +161,22 @@ def test_assigned_mass_follows_the_prior_after_some_steps():
     torch.testing.assert_close(ours.sum(0), prior, atol=1e-6, rtol=1e-3)
     torch.testing.assert_close(ours, plan, atol=1e-9, rtol=1e-3)
     assert (ours.sum(1) * len(teacher)).min() > 0.2  # no point is ignored
+
+
+@pytest.mark.parametrize("name", ["m2 encoder", "SpUNet"])
+def test_the_teachers_sparse_convolutions_alone_are_in_training_mode(name):
+    """Only there do they follow autocast; what the teacher says is that of eval mode."""
+    from spconv.pytorch.conv import SparseConvolution
+
+    model, batch = build(name), view_batch((400, 300))
+    clouds = read_views(batch, 1).clouds
+    parts = list(model.teacher.modules())
+    assert any(part.training for part in parts)
+    assert all(part.training == isinstance(part, SparseConvolution) for part in parts)
+    with torch.no_grad():
+        torch.manual_seed(1)  # pooling shuffles the curves
+        ours, _ = model.embed(model.teacher, clouds, 4)
+        torch.manual_seed(1)
+        expected, _ = model.eval().embed(model.teacher, clouds, 4)
+    assert not any(part.training for part in model.modules())
+    assert torch.equal(ours, expected)
