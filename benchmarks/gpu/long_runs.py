@@ -3,10 +3,11 @@
     python benchmarks/gpu/long_runs.py pack ~/.cache/dos-plugin/real benchmarks/gpu/pack/real.npz.xz
     python benchmarks/gpu/long_runs.py run --steps 2000 --json long_runs.json
 
-The demo's config in mixed precision on the embedded host, all variants at the same time, each in one process: other
-numbers of places and sensors to learn from, another width. No scan of SemanticKITTI's places 02,
-05, 07 and 08 is trained on. Frozen features are probed with the scans of the seven other places and
-scored on 02, 05 and 07 (ten scans each), by which a recipe may be chosen, and on 08, by which not.
+The demo's config, in mixed precision, on the embedded host, all variants at the same time, each in
+one process: other numbers of places and sensors to learn from, another width. No scan of
+SemanticKITTI's places 02, 05, 07 and 08 is trained on. Frozen features are probed with the scans of
+the seven other places and scored on 02, 05 and 07 (ten scans each), by which a recipe may be
+chosen, and on 08, by which not.
 
 `pack` keeps a point per 0.15 m cell, rounded to 2 cm, for the whole to travel in 20 MiB: voxels of
 the config are 0.2 m.
