@@ -95,9 +95,9 @@ def steps() -> list[Step]:
     return [
         check("imports", 60),
         check("method", 110, "method", "kernels", "waits"),
-        check("networks", 90, "backbones", "scaler", "no-leak", needs=("spconv",)),
+        check("networks", 130, "backbones", "scaler", "no-leak", needs=("spconv",)),
         check("ranks", 60, needs=("spconv",)),
-        host("pretrain", 120),
+        host("pretrain", 180),
         host("resume", 60),
         host("probe", 60),
         host("test", 45),
