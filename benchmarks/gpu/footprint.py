@@ -150,7 +150,7 @@ class Batches:
 
     def __call__(self, name: str, config: Any, count: int, device: str) -> dict[str, Any]:
         """A collated batch of so many scenes."""
-        key = repr([part.transform for part in train_sets(config)])
+        key = repr([(part.type, part.transform) for part in train_sets(config)])
         known = self.made.setdefault(key, [])
         work = partial(as_arrays, name, self.dry)
         for arrays in self.map(work, range(len(known), count)):

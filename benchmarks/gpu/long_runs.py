@@ -94,7 +94,7 @@ def pack(real: Path, out: Path) -> None:
         unknown = np.full(len(scan), -1)
         keep(f"others/{number:04d}", scan[:, :3], scan[:, 3] / unit, unknown)
     memory = io.BytesIO()
-    np.savez(memory, **kept)
+    np.savez(memory, **kept)  # type: ignore[arg-type]
     out.write_bytes(lzma.compress(memory.getvalue(), preset=9))
     print(f"{len(kept) // 3} scans, {out.stat().st_size / 2**20:.1f} MiB: {out}")
 
@@ -168,18 +168,17 @@ def train(name: str, args: argparse.Namespace) -> dict[str, Any]:
     folder = WORK / "long" / "".join(c if c.isalnum() else "-" for c in name)
     folder.mkdir(parents=True)
     scans = len(list((root / "train").iterdir()))
-    loop = max(1, round(args.steps * args.batch_size / scans))  # epochs would start workers anew
+    epoch = max(1, round(args.steps * args.batch_size / scans))
     ours = folder / "ours.py"
-    ours.write_text(
-        f"_base_ = [{str(CONFIG)!r}]\nhooks = {HOOKS!r}\ndata = dict(train=dict(loop={loop}))\n"
-    )
+    ours.write_text(f"_base_ = [{str(CONFIG)!r}]\nhooks = {HOOKS!r}\n")
     words = ["dos_plugin.minihost", "--config-file", str(ours), "--options", *options]
-    words += ["epoch=1", "eval_epoch=1", f"seed={args.seed}", "enable_amp=True"]
+    # Data of one eval epoch are read without starting the workers anew.
+    words += [f"epoch={epoch}", "eval_epoch=1", f"seed={args.seed}", "enable_amp=True"]
     words += [f"batch_size={args.batch_size}", f"num_worker={args.workers}"]
     words += [f"save_path={folder}", f"data.train.data_root={root}"]
     words += [f"data.train.transform.2.max_size={args.max_size}"]
     seconds = call(words, folder / "train.out")
-    steps = loop * scans // args.batch_size
+    steps = epoch * scans // args.batch_size
     row: dict[str, Any] = {"row": name, "scans": scans, "steps": steps, "seconds": seconds}
     for probed in ("choose", "official"):
         out = folder / f"{probed}.json"

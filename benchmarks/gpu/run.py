@@ -84,7 +84,7 @@ def steps() -> list[Step]:
         return Step(name, words, [*words, "--dry"], limit, ("spconv", "host", *needs), 1)
 
     loss = ["benchmarks/loss.py", "--more-prototypes", "--precision", "high"]
-    kernels = ("plain", "triton", "cublas-float32", "cublas-float16", "cublas-bfloat16")
+    kernels = ("plain", "triton")
     whole_step = ["benchmarks/step.py", *PLAIN_ATTENTION]
     views = ["--columns", "1080", "--repeats", "3"]  # about the points of a nuScenes scan
     small = ["--widths", "small", "--columns", "200", "--max-size", "500", "--repeats", "1"]
@@ -193,6 +193,7 @@ class Run:
             entry |= {"rows": found["rows"], "summary": found["summary"]}
         if status != "ok":
             entry["output"] = output[-TAIL:]
+            entry["reason"] = (output.strip().splitlines() or [""])[-1][:200]
         with self.lock, self.log.open("a") as log:
             log.write(f"== {step.name}: {status}\n$ {entry['command']}\n{output}\n")
         self.note(step.name, entry)

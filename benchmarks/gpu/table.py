@@ -106,7 +106,11 @@ def _checks(result: Mapping[str, Any]) -> Iterator[str]:
 def _loss(result: Mapping[str, Any]) -> Iterator[str]:
     if not (entry := _measured(result, "loss")):
         return
-    sides = [key.removesuffix("_s") for key in entry["rows"][0] if key.endswith("_s")]
+    sides = [
+        key.removesuffix("_s")
+        for key in entry["rows"][0]
+        if key.endswith("_s") and key != "floor_mkl_s"
+    ]
     rows = [
         (row["n"], row["k"], side, _times(row.get(f"{side}_s"), 1e3), row.get(f"{side}_mb"),
          row.get(f"{side}_error"), _over(row.get("dense_s"), row.get(f"{side}_s")))

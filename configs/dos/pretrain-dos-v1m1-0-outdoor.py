@@ -6,7 +6,7 @@ Waymo the tanh of the intensity.
 Batch: 24 scenes a step, 12 on each of two GPUs.
 Length: 20 epochs of 70,951 training scans, 59,120 steps. Our reading: the paper gives its cost, 20
 hours on two A100, and neither of these numbers.
-Memory: about 42 GB a GPU, an estimate and no measurement: 140 kB for each point that the student
+Memory: about 42 GB a GPU, an estimate from above: 140 kB for each point that the student
 sees (between 6,000 (nuScenes) and 14,000 visible points a view) and 6 GB for parameters, optimizer,
 teacher and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

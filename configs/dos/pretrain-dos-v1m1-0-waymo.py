@@ -4,7 +4,7 @@ DOS pretraining on Waymo with PTv3.
 Batch: 24 scenes a step, 12 on each of two GPUs.
 Length: 60 epochs of 23,691 labelled training frames, 59,220 steps. Our reading: the paper gives its
 cost, 20 hours on two A100, and neither of these numbers.
-Memory: about 52 GB a GPU, an estimate and no measurement: 140 kB for each point that the student
+Memory: about 52 GB a GPU, an estimate from above: 140 kB for each point that the student
 sees (views of 46,000 points on average, 14,000 visible) and 6 GB for parameters, optimizer, teacher
 and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

@@ -5,7 +5,7 @@ No labels are used. To keep the scenes of val unseen, set data.train.split to tr
 Batch: 24 scenes a step, 12 on each of two GPUs.
 Length: 800 epochs of 1,513 scenes of train and val, 50,400 steps; the log counts 100 epochs of 8
 passes. Our reading: the paper gives its cost, 20 hours on two A100, and neither of these numbers.
-Memory: about 12 GB a GPU, an estimate and no measurement: 20 kB for each point that the student
+Memory: about 12 GB a GPU, an estimate from above: 20 kB for each point that the student
 sees (views of 46,000 points on average, 14,000 visible) and 5 GB for parameters, optimizer, teacher
 and loss.
 Run, from the root of the host, after `dos-plugin configs --install .` there:

@@ -4,7 +4,7 @@ DOS pretraining on SemanticKITTI with PTv3 on one GPU of 24 GB.
 Batch: 24 scenes a step, 3 at a time with gradients of 8 batches accumulated. The softmaps of a loss
 hold the points of 3 scenes, not of 24.
 Length: 70 epochs, 55,790 steps, as with two GPUs.
-Memory: about 16 GB, an estimate and no measurement, see pretrain-dos-v1m1-0-semantic-kitti.py.
+Memory: about 16 GB, an estimate from above, see pretrain-dos-v1m1-0-semantic-kitti.py.
 Run, from the root of the host, after `dos-plugin configs --install .` there:
     sh scripts/train.sh -g 1 -d dos -c pretrain-dos-v1m1-3-semantic-kitti-1gpu -n NAME
 Probe and fine-tune: see pretrain-dos-v1m1-0-semantic-kitti.py.

@@ -4,7 +4,7 @@ DOS pretraining on nuScenes with PTv3, mode 3: the backbone of the host's Utonia
 Batch: 24 scenes a step, 12 on each of two GPUs.
 Length: 50 epochs of 28,130 training scans, 58,600 steps. Our reading: the paper gives its cost, 20
 hours on two A100, and neither of these numbers.
-Memory: about 30 GB a GPU, an estimate and no measurement: 160 kB for each point that the student
+Memory: about 30 GB a GPU, an estimate from above: 160 kB for each point that the student
 sees (about 30,000 points a scan, 6,000 of a view visible on average) and 7 GB for parameters,
 optimizer, teacher and loss.
 Needs Pointcept: the embedded host has no PT-v3m3.

@@ -4,11 +4,12 @@ Shape letters in this file: N points, K prototypes, D channels. Logits are cosin
 temperature. No pass keeps an N x K tensor: a block of logits is made, used and forgotten.
 
 On a GPU whose matrix products may use TF32 (``torch.set_float32_matmul_precision("high")``) and
-with triton installed, the fused kernels of ``softmap_triton.py`` do the same. :func:`set_kernels`
-chooses others.
+with triton installed, the kernels of ``softmap_triton.py`` do what is not a product.
+:func:`set_kernels` chooses.
 """
 
 import functools
+import importlib
 import warnings
 from typing import Any, NamedTuple
 
@@ -95,19 +96,19 @@ def kl_and_gradients(
     return Divergence(value[0].to(dtype), grad_student, grad_prototypes.T / student.temp)
 
 
-# What may make the passes on a GPU: the functions of softmap_triton.py, or those of
-# softmap_cublas.py with operands of that type.
-KERNELS = ("auto", "plain", "triton", "cublas-float32", "cublas-float16", "cublas-bfloat16")
+TRITON = f"{__package__}.softmap_triton"  # imported where triton is installed
+
+# What may make the passes on a GPU.
+KERNELS = ("auto", "plain", "triton")
 _chosen = "auto"
 
 
 def set_kernels(name: str) -> str:
-    """Choose what makes the passes of float32 features on GPUs, in this process.
+    """Choose what makes the passes on GPUs, in this process.
 
     Args:
         name: One of ``KERNELS``. ``"auto"``: Triton's kernels where TF32 is allowed and they pass
-            a trial at first use, else the plain passes of this file. Others are taken as named,
-            or fail.
+            a trial at first use, else the plain passes of this file. ``"triton"``: those, or fail.
 
     Returns:
         The former choice.
@@ -126,37 +127,19 @@ def _fused(feat: Tensor) -> Any:
     """The kernels chosen, where they can be used for these features, else None."""
     if feat.device.type != "cuda" or feat.dtype == torch.float64 or _chosen == "plain":
         return None
-    if _chosen != "auto":
-        return load_kernels(_chosen)
-    # Without TF32 they could not use the tensor cores, and cuBLAS has the faster products.
-    if matmul_precision() == "highest":
+    if _chosen == "triton":
+        return importlib.import_module(TRITON)
+    if matmul_precision() == "highest":  # not measured there
         return None
     kernels = _kernels(feat.device)
     return kernels if kernels and kernels.supports(feat) else None
 
 
 @functools.cache
-def load_kernels(name: str) -> Any:
-    """An object with the functions of ``softmap_triton.py``.
-
-    Args:
-        name: One of ``KERNELS`` but the first two.
-
-    Raises:
-        ModuleNotFoundError: If triton is not installed.
-    """
-    from . import softmap_cublas, softmap_triton
-
-    if name == "triton":
-        return softmap_triton
-    return softmap_cublas.Kernels(getattr(torch, name.removeprefix("cublas-")))
-
-
-@functools.cache
 def _kernels(device: torch.device) -> Any:
     """Triton's kernels, tried out once on a device; None where they are of no use."""
     try:
-        kernels = load_kernels("triton")
+        kernels = importlib.import_module(TRITON)
         _try_out(kernels, device)
     except ModuleNotFoundError:  # no triton
         return None

@@ -1,4 +1,4 @@
-"""The Triton kernels of the softmap loss, and those of softmap_cublas.py, against float64.
+"""The passes of the softmap loss with Triton kernels, against float64.
 
 The kernels run on a GPU where there is one, and in any case in Triton's interpreter. That one has
 to be chosen before triton is imported, so it gets a process of its own, which runs this file again.
@@ -22,26 +22,24 @@ from dos_plugin.method import (  # noqa: E402
     blocks,
     dense_softmap_loss,
     logits,
-    softmap_cublas,
     softmap_loss,
     softmap_triton,
 )
-from dos_plugin.method.blocks import load_kernels  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 DEVICE = "cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda"
 
-# Tiles have 32 to 128 points and prototypes and 32 channels; gradients up to 256 channels at once.
+# The tests' blocks have 100 points, which three programs share; a tile has whole rows of logits.
 CASES = [
     # points, prototypes, channels, features
     (1, 2, 3, torch.float32),
     (2, 5, 16, torch.bfloat16),
-    (64, 128, 32, torch.float32),  # whole tiles
+    (64, 128, 32, torch.float32),  # a whole tile
     (130, 33, 20, torch.float16),
     (170, 129, 33, torch.float32),
-    (40, 70, 270, torch.bfloat16),  # gradients in two parts
-    (300, 24, 17, torch.float32),  # points shared out over several programs
+    (40, 70, 270, torch.bfloat16),
+    (300, 24, 17, torch.float32),  # three blocks
 ]
 
 
@@ -59,11 +57,11 @@ def double_logits(feat, prototypes, temp):
 
 
 def divergence_reference(
-    student, teacher, weight, teacher_weight, temps, bias, log_column, log_sum
+    student, teacher, weight, teacher_weight, temps, bias, log_column, log_sum, by_row=True
 ):
     """The sum of divergences and its gradients for given normalisers, float64."""
     logits = double_logits(teacher, teacher_weight, temps[1]) + bias.double()
-    log_target = torch.log_softmax(logits, dim=1) - log_column.double()
+    log_target = (torch.log_softmax(logits, dim=1) if by_row else logits) - log_column.double()
     log_softmap = double_logits(student, weight, temps[0]) - log_sum.double()
     value = (log_target.exp() * (log_target - log_softmap)).sum()
     grad_logits = (log_softmap.exp() - log_target.exp()) / temps[0]
@@ -72,6 +70,11 @@ def divergence_reference(
 
 class TestKernels:
     __test__ = INTERPRETED or DEVICE == "cuda"
+
+    @pytest.fixture(autouse=True)
+    def small_blocks(self, monkeypatch):
+        monkeypatch.setattr(softmap_triton, "BLOCK_ELEMENTS", 100 * 33)
+        monkeypatch.setattr(softmap_triton, "PROGRAMS", 3)
 
     @pytest.mark.parametrize("n, k, d, dtype", CASES)
     def test_softmax_column_sums(self, n, k, d, dtype):
@@ -87,17 +90,20 @@ class TestKernels:
         total = softmap_triton.column_logsumexp(student, prototypes, 0.1)
         torch.testing.assert_close(total, expected, rtol=1e-6, atol=2e-6)
 
+    @pytest.mark.parametrize("by_row", [True, False])
     @pytest.mark.parametrize("temps", [(0.1, 0.05), (0.02, 0.02)])
     @pytest.mark.parametrize("n, k, d, dtype", CASES)
-    def test_kl_and_gradients(self, n, k, d, dtype, temps):
+    def test_kl_and_gradients(self, n, k, d, dtype, temps, by_row):
         student, teacher, weight, teacher_weight, bias = make_inputs(n, k, d, dtype)
         logits = double_logits(teacher, teacher_weight, temps[1]) + bias.double()
-        log_column = torch.log_softmax(logits, dim=1).logsumexp(dim=0)
+        if by_row:
+            logits = torch.log_softmax(logits, dim=1)
+        log_column = logits.logsumexp(dim=0)
         log_sum = double_logits(student, weight, temps[0]).logsumexp(dim=0)
         vectors = bias, log_column, log_sum
         inputs = student, teacher, weight, teacher_weight
-        expected = divergence_reference(*inputs, temps, *vectors)
-        results = softmap_triton.kl_and_gradients(*inputs, *temps, *vectors)
+        expected = divergence_reference(*inputs, temps, *vectors, by_row)
+        results = softmap_triton.kl_and_gradients(*inputs, *temps, *vectors, by_row)
         assert [r.dtype for r in results] == [torch.float32] * 3
         assert [r.shape for r in results] == [(), (n, d), (k, d)]
         if n == 1:  # a softmap over one point is constant: no divergence, no gradient
@@ -161,19 +167,6 @@ class TestKernels:
         for gradient, reference in zip(gradients, expected):
             assert relative_error(gradient, reference) < 5e-6  # rounded, log_sum is off by 1e-4
 
-    @pytest.mark.parametrize("precision", ["high", "medium"])
-    def test_tiles_of_tf32(self, monkeypatch, precision):
-        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
-        student, teacher, weight, teacher_weight, bias = make_inputs(150, 70, 20)
-        inputs = student, teacher, weight, teacher_weight
-        log_sum = double_logits(student, weight, 0.1).logsumexp(dim=0)
-        vectors = bias, log_sum, log_sum
-        expected = divergence_reference(*inputs, (0.1, 0.05), *vectors)
-        results = softmap_triton.kl_and_gradients(*inputs, 0.1, 0.05, *vectors)
-        for result, reference in zip(results, expected):
-            # TF32 has ten bits; the interpreter computes in float32.
-            assert relative_error(result, reference) < (1e-5 if INTERPRETED else 2e-2)
-
     def test_no_points(self):
         student, teacher, weight, teacher_weight, bias = make_inputs(0, 7, 12)
         log_sum = softmap_triton.column_logsumexp(student, weight, 0.1)
@@ -189,7 +182,8 @@ class TestKernels:
         student, _, weight, _, _ = make_inputs(70, 9, 24)
         expected = softmap_triton.column_logsumexp(student, weight, 0.1)
         turned = student.T.contiguous().T, weight.T.contiguous().T
-        assert torch.equal(softmap_triton.column_logsumexp(*turned, 0.1), expected)
+        total = softmap_triton.column_logsumexp(*turned, 0.1)
+        torch.testing.assert_close(total, expected, rtol=1e-6, atol=0)
 
     def test_repeats_exactly(self):
         student, teacher, weight, teacher_weight, bias = make_inputs(200, 20, 24)
@@ -197,8 +191,9 @@ class TestKernels:
         first, again = (softmap_triton.kl_and_gradients(*inputs) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, again))
 
-    def test_memory_is_that_of_the_features(self):
-        """The largest tensor of all has N D float32 numbers; N K would be eight times as many."""
+    def test_memory_is_that_of_the_features_and_of_a_block(self, monkeypatch):
+        """No tensor is larger than the features and a block; N K would be eight times as many."""
+        monkeypatch.setattr(softmap_triton, "BLOCK_ELEMENTS", 75 * 128)
         largest = 0
 
         class Watch(TorchDispatchMode):
@@ -216,11 +211,11 @@ class TestKernels:
             softmap_triton.column_logsumexp(student, weight, 0.1)
             inputs = student, teacher, weight, teacher_weight, 0.1, 0.05, bias, bias, bias
             softmap_triton.kl_and_gradients(*inputs)
-        assert largest == 4 * 600 * 16
+        assert largest == 4 * 600 * 16 == 4 * 75 * 128
 
-    @pytest.mark.parametrize("num_iters", [3, 0])
-    def test_the_loss_goes_through_the_kernels(self, monkeypatch, num_iters):
-        student, teacher, prototypes, _, _ = make_inputs(150, 40, 20)
+    @pytest.mark.parametrize("size, num_iters", [((150, 40, 20), 0), ((500, 256, 256), 3)])
+    def test_the_loss_goes_through_the_kernels(self, monkeypatch, size, num_iters):
+        student, teacher, prototypes, _, _ = make_inputs(*size)
         monkeypatch.setattr(blocks, "_fused", lambda feat: softmap_triton)
         for module in (blocks, logits):
             monkeypatch.setattr(module, "product", None)  # of the plain passes
@@ -247,89 +242,15 @@ class TestKernels:
             assert blocks._kernels.__wrapped__(device) is None
 
 
-class TestProductsOfBlocks:
-    """The kernels that a library's products of a block of logits go through."""
-
-    __test__ = TestKernels.__test__
-
-    @pytest.mark.parametrize("by_row", [True, False])
-    @pytest.mark.parametrize("n, k, d, dtype", CASES)
-    def test_passes_equal_the_formulas(self, monkeypatch, n, k, d, dtype, by_row):
-        kernels = load_kernels("cublas-float32")
-        monkeypatch.setattr(softmap_cublas, "BLOCK_ELEMENTS", 100 * k)  # blocks of 100 points
-        monkeypatch.setattr(softmap_cublas, "PROGRAMS", 3)
-        student, teacher, weight, teacher_weight, bias = make_inputs(n, k, d, dtype)
-        log_assigned = double_logits(teacher, teacher_weight, 0.05) + bias.double()
-        softmax = torch.softmax(log_assigned, dim=1)
-        sums = kernels.softmax_column_sums(teacher, teacher_weight, 0.05, bias)
-        torch.testing.assert_close(sums, softmax.sum(dim=0), rtol=1e-5, atol=1e-30)
-        log_sum = double_logits(student, weight, 0.1).logsumexp(dim=0)
-        ours = kernels.column_logsumexp(student, weight, 0.1)
-        torch.testing.assert_close(ours, log_sum, rtol=1e-6, atol=2e-6)
-        if by_row:
-            log_assigned = softmax.log()
-        log_column = log_assigned.logsumexp(dim=0)
-        log_target = log_assigned - log_column
-        log_softmap = double_logits(student, weight, 0.1) - log_sum
-        grad_logits = (log_softmap.exp() - log_target.exp()) / 0.1
-        expected = [
-            (log_target.exp() * (log_target - log_softmap)).sum(),
-            grad_logits @ weight.double(),
-            grad_logits.T @ student.double(),
-        ]
-        inputs = student, teacher, weight, teacher_weight, 0.1, 0.05, bias, log_column, log_sum
-        results = kernels.kl_and_gradients(*inputs, by_row)
-        assert [r.dtype for r in results] == [torch.float32] * 3
-        for result, reference in zip(results, expected):
-            size = max(1.0 if n == 1 else 0.0, float(reference.abs().max()))
-            assert float((result.double() - reference).abs().max()) < 1e-5 * size
-
-    @pytest.mark.parametrize(
-        "name, within",
-        [("cublas-float32", 1e-5), ("cublas-float16", 1e-3), ("cublas-bfloat16", 1e-2)],
-    )
-    def test_the_loss_in_the_papers_width(self, monkeypatch, name, within):
-        """float16 rounds unit vectors as TF32 does; bfloat16 is not within 1e-3."""
-        student, teacher, prototypes, _, _ = make_inputs(500, 256, 256)
-        monkeypatch.setattr(blocks, "_fused", lambda feat: load_kernels(name))
-        leaves = [student.requires_grad_(), prototypes.requires_grad_()]
-        rest = teacher, prototypes, prototypes.detach(), ZipfSinkhorn()
-        loss = softmap_loss(student, *rest, 0.1, 0.07)
-        grads = torch.autograd.grad(loss, leaves)
-        monkeypatch.undo()
-        doubles = [leaf.detach().double().requires_grad_() for leaf in leaves]
-        rest = teacher.double(), doubles[1], doubles[1].detach(), rest[-1]
-        exact = dense_softmap_loss(doubles[0], *rest, 0.1, 0.07)
-        assert relative_error(loss, exact) < within
-        errors = [
-            relative_error(grad, other)
-            for grad, other in zip(grads, torch.autograd.grad(exact, doubles))
-        ]
-        assert max(errors) < within
-        assert max(errors) > (0 if name == "cublas-float32" else 1e-5)  # it does round
-
-    def test_no_points(self):
-        kernels = load_kernels("cublas-float16")
-        student, teacher, weight, teacher_weight, bias = make_inputs(0, 7, 12)
-        assert kernels.column_logsumexp(student, weight, 0.1).tolist() == [-torch.inf] * 7
-        assert kernels.softmax_column_sums(teacher, weight, 0.1, bias).tolist() == [0.0] * 7
-        inputs = student, teacher, weight, teacher_weight, 0.1, 0.05, bias, bias, bias
-        value, grad_student, grad_prototypes = kernels.kl_and_gradients(*inputs)
-        assert value == 0 and grad_student.shape == (0, 12)
-        assert torch.equal(grad_prototypes, torch.zeros(7, 12, device=DEVICE))
-
-
 def test_kernels_are_chosen_by_name(monkeypatch):
     feat = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    former = blocks.set_kernels("cublas-float16")
+    former = blocks.set_kernels("triton")
     try:
         assert former == "auto"
-        assert blocks._fused(feat).dtype == torch.float16
-        assert blocks._fused(torch.zeros(3)) is None  # on a CPU
-        assert blocks.set_kernels("plain") == "cublas-float16"
-        assert blocks._fused(feat) is None
-        blocks.set_kernels("triton")
         assert blocks._fused(feat) is softmap_triton
+        assert blocks._fused(torch.zeros(3)) is None  # on a CPU
+        assert blocks.set_kernels("plain") == "triton"
+        assert blocks._fused(feat) is None
         with pytest.raises(ValueError, match="kernels must be one of .*, got 'cuda'"):
             blocks.set_kernels("cuda")
     finally:
@@ -365,7 +286,7 @@ def test_in_the_interpreter():
         "-p",
         "no:cacheprovider",
         "-k",
-        "TestKernels or TestProducts",
+        "TestKernels",
     ]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([*command, __file__], env=environment, capture_output=True, text=True)
@@ -391,12 +312,9 @@ class Target:
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.skipif(not CUOBJDUMP.exists(), reason="this triton has no tools for NVIDIA GPUs")
-@pytest.mark.parametrize(
-    "name, capability, shared",
-    [("triton", 80, 99), ("triton", 90, 227), ("cublas-float16", 90, 227)],
-)
+@pytest.mark.parametrize("capability, shared", [(80, 99), (90, 227)])
 def test_compiles_without_spills_into_the_memory_of_a_gpu(
-    monkeypatch, tmp_path, name, capability, shared
+    monkeypatch, tmp_path, capability, shared
 ):
     """Everything up to machine code needs no GPU; D and K are those of the paper's head."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -410,12 +328,11 @@ def test_compiles_without_spills_into_the_memory_of_a_gpu(
     monkeypatch.setattr(triton.JITFunction, "run", compile_only)
     feat, prototypes = torch.zeros(2000, 256, dtype=torch.bfloat16), torch.zeros(1024, 256)
     bias = torch.zeros(1024)
-    passes = load_kernels(name)
-    passes.softmax_column_sums(feat, prototypes, 0.1, bias)
-    passes.column_logsumexp(feat, prototypes, 0.1)
+    softmap_triton.softmax_column_sums(feat, prototypes, 0.1, bias)
+    softmap_triton.column_logsumexp(feat, prototypes, 0.1)
     inputs = feat, feat, prototypes, prototypes, 0.1, 0.1, bias, bias, bias
-    passes.kl_and_gradients(*inputs)
-    assert len({kernel.hash for kernel in kernels}) == (5 if name == "triton" else 3)
+    softmap_triton.kl_and_gradients(*inputs)
+    assert len({kernel.hash for kernel in kernels}) == 3
     for kernel in kernels:
         assert kernel.metadata.shared <= shared * 1024
         (tmp_path / "cubin").write_bytes(kernel.asm["cubin"])
