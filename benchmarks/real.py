@@ -32,6 +32,8 @@ import common
 from comparison import CONFIGS, PROBED_AS
 from dos_plugin.commands.split import KITTI_TRAIN, write_split
 from dos_plugin.runs.training import digest, read_notes, write_notes
+from recipe import CONFIG as DEMO
+from recipe import HOOKS
 
 OFFICIAL = "08"
 PLACES = sorted((*KITTI_TRAIN, OFFICIAL))
@@ -49,6 +51,17 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
+# The demo's own recipe, of which those above are an earlier form in less time a step, and what is
+# changed of it. Its hooks that draw and probe are left out.
+BATCH = dict(batch_size=4, hooks=HOOKS)
+WIDE = dict(
+    backbone=dict(enc_channels=(64, 128, 256, 384), enc_num_head=(4, 8, 16, 24)),
+    backbone_out_channels=832,
+)
+RECIPES: dict[str, dict[str, Any]] = {
+    "the demo's recipe": BATCH,
+    "the demo's recipe, 2 x as wide": BATCH | dict(model=WIDE),
+}
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
 SCANS = {"10 scans": 10, "all scans of three data sets": None}
@@ -56,7 +69,7 @@ SCANS = {"10 scans": 10, "all scans of three data sets": None}
 FEW = {"1 % of the labels": 0.01, "10 % of the labels": 0.1, "100 % of the labels": 1.0}
 STARTS = ("DOS", "random weights")
 SUPERVISED = "supervised"
-ROWS = (*PRETRAININGS, *STEPS, *SCANS, *FEW, SUPERVISED)
+ROWS = (*PRETRAININGS, *RECIPES, *STEPS, *SCANS, *FEW, SUPERVISED)
 CLASSES = (
     "car, bicycle, motorcycle, truck, other-vehicle, person, bicyclist, motorcyclist, road, "
     "parking, sidewalk, other-ground, building, fence, vegetation, trunk, terrain, pole, "
@@ -137,7 +150,9 @@ class Bench:
             words = ["-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth")]
             if config == CONFIGS["Sonata"]:
                 words += ["--config", str(self.probed_as(folder, changes))]
-            sources = ["student", "random", "raw"] if name == "DOS" else ["student"]
+            sources = ["student"]
+            if name == "DOS" or name in RECIPES:  # others have the first one's backbone
+                sources += ["random", "raw"]
             words += ["--no-knn", "--sources", *sources, "--train-scans", "40"]
             words += ["--val-scans", "10", "--data", str(self.root(self.place))]
             common.run_on_host(
@@ -163,17 +178,18 @@ class Bench:
         ours.write_text("\n".join(lines) + "\n")
         return ours
 
-    def pretrain(self, row: str, config: Path, steps: float, root: Path, scans: int) -> dict:
+    def pretrain(
+        self, row: str, config: Path, steps: float, root: Path, scans: int, **more: Any
+    ) -> dict:
         """Pretrain on the scans of a data root, and probe."""
-        epoch = max(1, round(steps * self.args.batch_size / scans))
+        batch_size = more.get("batch_size", self.args.batch_size)
+        epoch = max(1, round(steps * batch_size / scans))
         train: dict[str, Any] = dict(data_root=str(root))
         if (root / "dataset").is_dir():
             train |= dict(type="SemanticKITTIDataset", split="train")
-        changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=self.args.batch_size)
-        changes |= dict(data=dict(train=train, names=CLASSES))
-        return self.run(row, config, changes, "probe") | dict(
-            steps=epoch * scans // self.args.batch_size
-        )
+        changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=batch_size)
+        changes |= dict(data=dict(train=train, names=CLASSES)) | more
+        return self.run(row, config, changes, "probe") | dict(steps=epoch * scans // batch_size)
 
     def segment(self, row: str, weight: Path | None, root: Path, **more: Any) -> dict:
         """Fine-tune, from a checkpoint or from random weights."""
@@ -209,6 +225,10 @@ def rows_of(bench: Bench) -> dict[str, dict]:
             )
             steps = epochs * scans / args.batch_size
         table[row] = bench.pretrain(row, config, steps, everything, scans)
+    for row, more in RECIPES.items():
+        if row in wanted:
+            found = bench.pretrain(row, DEMO, args.steps, everything, scans, **more)
+            table[f"{row}: random weights"], table[row] = found.pop("random"), found
     for row, factor in STEPS.items():
         if row in wanted:
             steps = args.steps * factor

@@ -166,7 +166,7 @@ hooks = [
     dict(type="PrototypeMonitor"),
     # Scans of your own may have no labels: then there is no probe.
     dict(type="OnlineProbe", every=10, train_scans=6, val_scans=3, steps=100, required=False),
-    dict(type="FeaturePicture", every=5),
+    dict(type="FeaturePicture", every=1),
 ]
 
 train = dict(type="DefaultTrainer")

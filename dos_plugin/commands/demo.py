@@ -50,6 +50,7 @@ class Plan:
         probe_scans: training and validation scans that the probe uses, at most.
         seed: seed of scenes and training; None is the config's for training and 0 for scenes.
         workers: processes that make scenes.
+        quick: a smoke run.
     """
 
     out: Path
@@ -60,6 +61,7 @@ class Plan:
     probe_scans: tuple[int, int] = (40, 40)
     seed: int | None = None
     workers: int = 2
+    quick: bool = False
 
 
 EXAMPLES = """examples:
@@ -98,6 +100,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         options=tuple(args.options),
         seed=args.seed,
         workers=args.workers,
+        quick=args.quick,
     )
     if args.quick:
         small = ("epoch=3", "eval_epoch=3")
@@ -129,9 +132,13 @@ def _run(plan: Plan) -> int:
     started = time.perf_counter()
     state = State(plan.out)
     with PeakMemory() as memory:
+        if not plan.quick:
+            print("about 15 minutes on two cores; interrupt it and the same command goes on")
         _say(1, f"synthetic streets in {plan.data}")
         make_scenes(plan, state)
-        _say(2, f"pretraining in {plan.out}")
+        _say(
+            2, f"pretraining in {plan.out}, most of the time; {plan.out}/features shows how it goes"
+        )
         status = pretrain(plan, state)
         if status:
             return status

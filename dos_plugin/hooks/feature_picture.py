@@ -161,6 +161,7 @@ class FeaturePicture(HOST.HookBase):  # type: ignore[name-defined, misc]
         except Exception as error:
             self.trainer.logger.warning(f"FeaturePicture: no picture of epoch {epoch}: {error}")
             return
+        self.trainer.logger.info(f"Features of epoch {epoch} as colours: {self.path(epoch)}")
         if self.trainer.writer is not None:
             self.trainer.writer.add_image(FOLDER, image, epoch, dataformats="HWC")
 

@@ -69,7 +69,7 @@ class DefaultDataset(Dataset):
         self.loop = loop
         self.data_list = self.get_data_list()
         get_logger().info(
-            f"{len(self.data_list)} x {self.loop} samples in {data_root}, split {split}"
+            f"{len(self.data_list)} samples{_times(self.loop)} in {data_root}, split {split}"
         )
 
     def get_data_list(self) -> list[str]:
@@ -144,6 +144,11 @@ class DefaultDataset(Dataset):
         return len(self.data_list) * self.loop
 
 
+def _times(loop: int) -> str:
+    """How often an epoch reads a sample, where that is not once."""
+    return f", each {loop} times an epoch," if loop > 1 else ""
+
+
 def _find_samples(pattern: str) -> list[str]:
     """Sample folders below a split folder (which may hold wildcards, as on the real host)."""
     if not glob.glob(pattern):
@@ -177,7 +182,7 @@ class ConcatDataset(Dataset):
             for index in range(len(dataset))
         ]
         get_logger().info(
-            f"{len(self.data_list)} x {loop} samples in {len(self.datasets)} datasets"
+            f"{len(self.data_list)} samples{_times(loop)} in {len(self.datasets)} datasets"
         )
 
     def _locate(self, idx: int) -> tuple[Any, int]:

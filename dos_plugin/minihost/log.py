@@ -1,17 +1,20 @@
 """Logging: lines go to the console and to ``train.log``, and never through a progress bar.
 
-A line may be marked by ``extra=FILE_ONLY`` (long texts, tracebacks) or ``extra=PER_STEP`` (hidden
-on the console while a progress bar shows the same numbers).
+A line may be marked by ``extra=FILE_ONLY`` (long texts, tracebacks) or ``extra=PER_STEP``: the
+console shows none of these while a progress bar shows the same numbers, else one every
+``STEP_SECONDS``. ``train.log`` has all.
 """
 
 import logging
 import sys
+import time
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 FILE_ONLY = {"file_only": True}
 PER_STEP = {"per_step": True}
+STEP_SECONDS = 10.0
 
 _NAME = "dos_plugin.minihost"
 _FORMAT = logging.Formatter("[%(asctime)s %(levelname)s] %(message)s")
@@ -21,12 +24,15 @@ class _Console(logging.Handler):
     """Writes to the current ``sys.stderr``, above the progress bar if there is one."""
 
     bar: Any = None
+    next_step = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "file_only", False):
             return
-        if self.bar is not None and getattr(record, "per_step", False):
-            return
+        if getattr(record, "per_step", False):
+            if self.bar is not None or time.monotonic() < self.next_step:
+                return
+            self.next_step = time.monotonic() + STEP_SECONDS
         text = self.format(record)
         if self.bar is not None:
             self.bar.write(text, file=sys.stderr)
