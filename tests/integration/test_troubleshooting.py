@@ -583,8 +583,11 @@ def train(config: Path, **changes: object) -> str:
     """A training of the embedded host in this process; its log."""
     short = dict(epoch=2, eval_epoch=2, num_worker=0, gradient_accumulation_steps=1)
     cfg = setup_config(load_config(str(config), {**short, **changes}))
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)}
     with contextlib.suppress(SystemExit):
         Trainer(cfg).train()
+    for number, handler in handlers.items():  # those of ExactResume stay after an error
+        signal.signal(number, handler)
     return (Path(cfg.save_path) / "train.log").read_text()
 
 
@@ -607,15 +610,12 @@ def stopped(tmp_path_factory) -> Path:
     with path.open("a") as file:
         file.write(runs.HOOKS.format(save_steps=100, pause=0))
         file.write('hooks.insert(4, dict(type="Signal"))\n')
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(host.HOST.HOOKS.module_dict, "Signal", Signal)
         patch.setattr("os._exit", leave)  # else pytest would end
         patch.setattr("logging.shutdown", lambda: None)
         patch.syspath_prepend(str(ROOT / "tests"))
         train(path)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     return path
 
 
