@@ -18,6 +18,7 @@ training places, by its own head.
 
 import json
 import math
+import runpy
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,16 +52,16 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
-# The demo's own recipe, of which those above are an earlier form in less time a step, and what is
-# changed of it. Its hooks that draw and probe are left out.
-BATCH = dict(batch_size=4, hooks=HOOKS)
+# The demo's own recipe, of which those above are an earlier form in less time a step: factor of the
+# steps, and what is changed of it. Its hooks that draw and probe are left out.
 WIDE = dict(
     backbone=dict(enc_channels=(64, 128, 256, 384), enc_num_head=(4, 8, 16, 24)),
     backbone_out_channels=832,
 )
-RECIPES: dict[str, dict[str, Any]] = {
-    "the demo's recipe": BATCH,
-    "the demo's recipe, 2 x as wide": BATCH | dict(model=WIDE),
+RECIPES: dict[str, tuple[float, dict[str, Any]]] = {
+    "the demo's recipe": (1, {}),
+    "the demo's recipe, views of 8,000 points": (1 / 2, dict(max_size=8000)),
+    "the demo's recipe, 2 x as wide": (1, dict(model=WIDE)),
 }
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
@@ -187,6 +188,9 @@ class Bench:
         train: dict[str, Any] = dict(data_root=str(root))
         if (root / "dataset").is_dir():
             train |= dict(type="SemanticKITTIDataset", split="train")
+        if size := more.pop("max_size", None):
+            train["transform"] = runpy.run_path(str(config))["transform"]
+            train["transform"][2] |= dict(max_size=size)  # of TwoViews
         changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=batch_size)
         changes |= dict(data=dict(train=train, names=CLASSES)) | more
         return self.run(row, config, changes, "probe") | dict(steps=epoch * scans // batch_size)
@@ -225,9 +229,10 @@ def rows_of(bench: Bench) -> dict[str, dict]:
             )
             steps = epochs * scans / args.batch_size
         table[row] = bench.pretrain(row, config, steps, everything, scans)
-    for row, more in RECIPES.items():
+    for row, (factor, more) in RECIPES.items():
         if row in wanted:
-            found = bench.pretrain(row, DEMO, args.steps, everything, scans, **more)
+            more = dict(more, batch_size=4, hooks=HOOKS)
+            found = bench.pretrain(row, DEMO, args.steps * factor, everything, scans, **more)
             table[f"{row}: random weights"], table[row] = found.pop("random"), found
     for row, factor in STEPS.items():
         if row in wanted:
