@@ -2,10 +2,9 @@
 
 Usage: ``python docs/figures.py [FOLDER]``
 
-One synthetic street, the demo's config, one core, no training: the network has random weights, and
-centres of k-means of its features stand in for trained prototypes. Each picture is made in two
-steps, numbers first (:func:`hide_blocks`, :func:`activate`, :func:`use_prototypes`), which
-tests/integration/test_docs_figures.py checks, then a drawing of them.
+Synthetic streets, the demo's config, one core, no training: the network has random weights, and
+centres of k-means of its features stand in for trained prototypes. A picture is numbers first
+(:func:`hide_blocks`, :func:`activate`, :func:`use_prototypes`), then a drawing of them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ["DOS_HOST"] = "minihost"
+os.environ.setdefault("DOS_HOST", "minihost")  # before a registry is asked for
 
 import matplotlib
 
@@ -42,7 +42,7 @@ from dos_plugin.method import ZipfSinkhorn, row_features
 from dos_plugin.method.health import assigned_mass, own_mass
 from dos_plugin.method.logits import Logits
 from dos_plugin.method.settings import TEACHER_TEMP
-from dos_plugin.scenes import CLASS_NAMES, Sensor, generate_scan
+from dos_plugin.scenes import CLASS_NAMES, generate_scan
 from dos_plugin.seeding import set_seed
 from dos_plugin.shipped import config_path
 from dos_plugin.transforms.masking import BlockMask
@@ -50,41 +50,42 @@ from dos_plugin.whole_file import write_whole
 
 FOLDER = Path(__file__).parent / "images"
 CONFIG = "pretrain-dos-v1m1-9-demo"
-SCENE, VIEWS_SEED = 23, 1  # a street with cars beside the sensor, and crops that leave one whole
-DPI, WIDTH = 160, 9.0  # inches: 1440 pixels, two for each of a page's
+SCENES = 16, 23  # streets: of the views, and of the prototypes
+VIEWS_SEED = 38  # crops that leave a car whole, and a mask that shows some of it
+DPI, WIDTH = 130, 9.0  # inches: 1170 pixels, more than a page has
 # Of the palette of Okabe and Ito, which all eyes tell apart, also on black.
 SEEN, HIDDEN, OTHER = (86, 180, 233), (230, 159, 0), (240, 228, 66)
-DARK, WHITE = (70, 76, 90), (245, 245, 245)
+DARK, PALE, WHITE = (70, 76, 90), (150, 156, 170), (245, 245, 245)
 INK = "#3c4048"
 # Their darkest colours, too, stand out on black.
 SHADES = ListedColormap(plt.get_cmap("cividis")(np.linspace(0.12, 1, 200)))
 RANKS = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.28, 1, 200)))
-styled = plt.rc_context(STYLE)  # as a decorator
+styled: Any = plt.rc_context(STYLE)  # as a decorator
 
 
 def main(folder: Path) -> None:
     """Write the pictures into a folder."""
     torch.set_num_threads(1)
-    scan = generate_scan(SCENE)
-    activations = activate(scan)
+    street, other_street = map(generate_scan, SCENES)
+    activations = activate(other_street)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in {
         "step": step_figure(),
-        "views": views_figure(hide_blocks(scan)),
+        "views": views_figure(hide_blocks(street)),
         "softmap": softmap_figure(activations),
         "zipf": zipf_figure(activations, use_prototypes(activations)),
     }.items():
         save(figure, folder / f"concepts-{name}.png")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture in 128 colours, which takes a third of the room and looks the same."""
+def save(figure: Figure, path: Path, colours: int = 128) -> None:
+    """Write a picture in few colours, which takes a third of the room and looks the same."""
     from PIL import Image
 
     figure.canvas.draw()
     image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])  # type: ignore[attr-defined]
     plt.close(figure)
-    few = image.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = image.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     write_whole(path, lambda file: few.save(file, "PNG", optimize=True))
 
 
@@ -114,7 +115,7 @@ class View(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """A scan (N, 3), its class labels (N,), its two views and the edge of a block, metres."""
+    """A scan (N, 3) with classes and instances (N,), its views and the edge of a block, metres."""
 
     scan: np.ndarray
     segment: np.ndarray
@@ -134,62 +135,50 @@ def hide_blocks(
     """
     config = demo_config()
     steps = config.data.train.transform
-    steps[1].grid_size = steps[2].view_transform[4].grid_size = grid_size
-    steps[5].keys_dict = dict(grid_size=grid_size)
-    steps[2].update(max_size=65536, view_scale=(0.45, 0.6))
-    make_views, mask, collect = (HOST.Compose(part) for part in (steps[:3], steps[3:4], steps[4:]))
-    block_mask: BlockMask = mask.transforms[0]
+    by_type = {step.type: step for step in steps}
+    by_type["GridSample"].grid_size = grid_size
+    by_type["TwoViews"].view_transform[-2].grid_size = grid_size
+    by_type["TwoViews"].update(max_size=65536, view_scale=(0.45, 0.6))
+    by_type["Update"].keys_dict = dict(grid_size=grid_size)
+    masking = steps.index(by_type["BlockMask"])
+    mask = BlockMask(**{k: v for k, v in steps[masking].items() if k != "type"})
 
     set_seed(seed)
-    sample = make_views(
-        dict(
-            coord=scan["coord"].copy(),
-            strength=scan["strength"].copy(),
-            name="street",
-            index_valid_keys=["coord", "strength"],
-        )
-    )
-    state = np.random.get_state()
-    sample = mask(sample)
-    # The mask keeps no lattice, but its origin is what it draws first for each view.
+    sample = HOST.Compose(steps[:masking])(points_of(scan))
     corners = []
-    after = np.random.get_state()
-    np.random.set_state(state)
-    for view in ("view1", "view2"):
-        start = np.random.get_state()
-        shift = np.random.uniform(0, block_mask.block_size, 3)
-        corners.append(sample[f"{view}_coord"].min(axis=0) - shift)
-        np.random.set_state(start)
-        block_mask.visible(sample[f"{view}_coord"])
-    np.random.set_state(after)
-    batch = HOST.collate_fn([collect(sample)])
-    given = student_input(config.model, batch)
-    with_tokens = student_input(
-        {
-            **config.model,
-            "student_input": "mask_token",
-            "backbone": {**config.model.backbone, "mask_token": True},
-        },
-        batch,
-    )
+    for name in mask.views:
+        coord = sample[f"{name}_coord"]
+        # The mask does not tell its lattice, but the origin is what it draws first.
+        state = np.random.get_state()
+        corners.append(coord.min(axis=0) - np.random.uniform(0, mask.block_size, 3))
+        np.random.set_state(state)
+        sample[f"{name}_visible"] = mask.visible(coord)
+    batch = HOST.collate_fn([HOST.Compose(steps[masking + 1 :])(sample)])
+
+    with_tokens = dict(config.model, student_input="mask_token")
+    with_tokens["backbone"] = dict(config.model.backbone, mask_token=True)
+    seen = student_input(config.model, batch)
+    tokens = student_input(with_tokens, batch)
     views = []
-    for cloud, view in enumerate(("view1", "view2")):
-        rows, all_rows = (
-            slice(0, inputs["offset"][0]) if cloud == 0 else slice(inputs["offset"][0], None)
-            for inputs in (given, with_tokens)
-        )
+    for cloud, name in enumerate(mask.views):
+        mine, mine_of_all = (in_cloud(inputs["offset"], cloud) for inputs in (seen, tokens))
         views.append(
             View(
-                coord=batch[f"{view}_coord"].numpy(),
-                point_id=batch[f"{view}_point_id"].numpy(),
-                visible=batch[f"{view}_visible"].numpy(),
+                coord=batch[f"{name}_coord"].numpy(),
+                point_id=batch[f"{name}_point_id"].numpy(),
+                visible=batch[f"{name}_visible"].numpy(),
                 corner=corners[cloud],
-                student=given["coord"][rows].numpy(),
-                token_student=with_tokens["coord"][all_rows].numpy(),
-                token=with_tokens["mask"][all_rows].numpy(),
+                student=seen["coord"][mine].numpy(),
+                token_student=tokens["coord"][mine_of_all].numpy(),
+                token=tokens["mask"][mine_of_all].numpy(),
             )
         )
-    return Hidden(scan["coord"], scan["segment"], scan["instance"], views, block_mask.block_size)
+    return Hidden(scan["coord"], scan["segment"], scan["instance"], views, mask.block_size)
+
+
+def in_cloud(offset: Tensor, cloud: int) -> slice:
+    """The rows of a cloud in a packed batch."""
+    return slice(int(offset[cloud - 1]) if cloud else 0, int(offset[cloud]))
 
 
 def student_input(model_config: Any, batch: dict) -> dict[str, Tensor]:
@@ -209,16 +198,13 @@ def views_figure(hidden: Hidden) -> Figure:
     first, second = hidden.views
     figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 6.55), dpi=DPI)
     figure.subplots_adjust(0.005, 0.005, 0.995, 0.95, 0.02, 0.1)
-    pixels = round(WIDTH * DPI / 3)
-
     in_view = [np.isin(np.arange(len(hidden.scan)), v.point_id) for v in hidden.views]
     colour = np.array([DARK, SEEN, OTHER, WHITE], np.uint8)[in_view[0] + 2 * in_view[1]]
-    show(axes[0, 0], render(hidden.scan, colour, from_above(hidden.scan), pixels, pixels))
+    show(axes[0, 0], hidden.scan, colour, from_above(hidden.scan))
     axes[0, 0].set_title("A scan and two crops of it")
-    words(axes[0, 0], {"view 1": SEEN, "view 2": OTHER, "both": WHITE, "neither": DARK})
+    words(axes[0, 0], {"view 1": SEEN, "view 2": OTHER, "both": WHITE, "neither": PALE})
     for axis, view, name in ((axes[0, 1], first, "View 1"), (axes[0, 2], second, "View 2")):
-        camera = from_above(view.coord)
-        show(axis, render(view.coord, seen_colours(view.visible), camera, pixels, pixels))
+        show(axis, view.coord, seen_colours(view.visible), from_above(view.coord))
         axis.set_title(f"{name}, turned and masked")
         words(axis, {"visible": SEEN, "hidden": HIDDEN})
 
@@ -229,9 +215,9 @@ def views_figure(hidden: Hidden) -> Figure:
         (first.token_student, ~first.token, "One with mask tokens sees this"),
     )
     for axis, (coord, visible, title) in zip(axes[1], panels):
-        show(axis, render(coord, seen_colours(visible), camera, pixels, pixels))
+        show(axis, coord, seen_colours(visible), camera)
         axis.set_title(title)
-    draw_blocks(axes[1, 0], first, hidden.block_size, camera, pixels)
+    draw_blocks(axes[1, 0], first, hidden.block_size, camera)
     words(axes[1, 0], {f"hidden blocks of {hidden.block_size:g} m": HIDDEN})
     words(axes[1, 1], {"visible points, nothing else": SEEN})
     words(axes[1, 2], {"tokens: the shape is given away": HIDDEN})
@@ -258,28 +244,23 @@ def beside_a_car(hidden: Hidden, view: View) -> Camera:
     its = hidden.instance[view.point_id] == numbers[count.argmax()]
     x, y, z = view.coord[its].mean(axis=0).tolist()
     towards = np.array([-x, -y]) / np.hypot(x, y)
-    left, back = np.array([-towards[1], towards[0]]), 6.5
-    position = np.array([x, y]) + back * (0.8 * towards + 0.6 * left)
+    left, back = np.array([-towards[1], towards[0]]), 6.3
+    position = np.array([x, y]) + back * (0.94 * towards + 0.34 * left)
     return Camera((*position.tolist(), z + 3.6), (x, y, z - 0.2), 50.0, point_size=0.055)
 
 
-def draw_blocks(axis: Axes, view: View, size: float, camera: Camera, pixels: int) -> None:
-    """Edges of the hidden blocks near what a camera looks at."""
-    near = np.linalg.norm(view.coord - np.array(camera.target), axis=1) < 3.2
-    cells, count = np.unique(
-        np.floor((view.coord - view.corner)[near & ~view.visible] / size), axis=0, return_counts=True
-    )
-    for cell in cells[count > 8]:
-        for axis_of_edge in range(3):
-            for a in (0, 1):
-                for b in (0, 1):
-                    ends = np.zeros((2, 3))
-                    ends[1, axis_of_edge] = 1
-                    ends[:, (axis_of_edge + 1) % 3], ends[:, (axis_of_edge + 2) % 3] = a, b
-                    column, row, _ = project(
-                        view.corner + size * (cell + ends), camera, pixels, pixels
-                    )
-                    axis.plot(column, row, color=np.divide(HIDDEN, 255), linewidth=0.7, alpha=0.8)
+def draw_blocks(axis: Axes, view: View, size: float, camera: Camera) -> None:
+    """Edges of the hidden blocks near what a camera looks at, over the picture that it took."""
+    height, width = axis.images[0].get_array().shape[:2]  # type: ignore[union-attr]
+    near = np.linalg.norm(view.coord - np.array(camera.target), axis=1) < 2.4
+    cell = np.floor((view.coord - view.corner)[near & ~view.visible] / size)
+    cells, count = np.unique(cell, axis=0, return_counts=True)
+    corners = np.array(list(product((0, 1), repeat=3)))
+    edges = [(a, b) for a, b in combinations(corners, 2) if abs(a - b).sum() == 1]
+    for block in cells[count > 12]:
+        for edge in edges:
+            column, row, _ = project(view.corner + size * (block + edge), camera, width, height)
+            axis.plot(column, row, color=np.divide(HIDDEN, 255), linewidth=0.6, alpha=0.7)
 
 
 # -- softmap and clusters --------------------------------------------------------------------
@@ -323,13 +304,7 @@ def activate(
         ]
     )
     set_seed(0)
-    inputs = voxels(
-        dict(
-            coord=scan["coord"].copy(),
-            strength=scan["strength"].copy(),
-            index_valid_keys=["coord", "strength"],
-        )
-    )
+    inputs = voxels(points_of(scan))
     backbone = HOST.build_model(config.backbone).eval()
     with torch.no_grad():
         feat, _ = row_features(backbone(inputs), len(inputs["coord"]), config.up_cast_level)
@@ -364,26 +339,25 @@ def softmap_figure(activations: Activations) -> Figure:
     """Rows: cosines, softmaps, cluster assignments; columns: a table of all, three prototypes."""
     count = len(activations.coord)
     columns = chosen(activations)
-    names = ("All points and prototypes", "A: most used", "B: nearest to A", "C: least used")
+    names = ("points by prototypes", "A: most used", "B: nearest to A", "C: least used")
     rows = (
         ("cosine", activations.cosine, Normalize(-0.3, 0.9)),
         ("softmap, times N", activations.softmap * count, LogNorm(0.1, 100)),
         ("cluster assignment", activations.share, Normalize(0, 1)),
     )
     figure, axes = plt.subplots(
-        3, 5, figsize=(WIDTH, 6.2), dpi=DPI, width_ratios=(0.62, 1, 1, 1, 0.04)
+        3, 5, figsize=(WIDTH, 6.2), dpi=DPI, width_ratios=(0.68, 1, 1, 1, 0.04)
     )
-    figure.subplots_adjust(0.005, 0.005, 0.925, 0.955, 0.03, 0.04)
-    width, height = round(WIDTH * DPI * 0.23), round(WIDTH * DPI * 0.2)
+    figure.subplots_adjust(0.005, 0.008, 0.925, 0.955, 0.03, 0.05)
     order = np.argsort(activations.share.argmax(axis=1), kind="stable")
     for line, (name, values, norm) in zip(axes, rows):
-        line[0].imshow(SHADES(norm(values[order])), aspect="auto", interpolation="antialiased")
+        line[0].imshow(SHADES(norm(values[order])), aspect="auto")
         line[0].set(xticks=[], yticks=[])
         line[0].grid(False)
         for axis, prototype in zip(line[1:], columns):
             colour = (255 * SHADES(norm(values[:, prototype]))[:, :3]).astype(np.uint8)
             camera = replace(birds_eye(40.0), point_size=0.25)
-            show(axis, render(activations.coord, colour, camera, width, height))
+            show(axis, activations.coord, colour, camera)
         bar = figure.colorbar(ScalarMappable(norm, SHADES), cax=line[-1])
         bar.set_label(name, fontsize=9.5, color=INK)
         bar.ax.tick_params(labelsize=8)
@@ -393,9 +367,9 @@ def softmap_figure(activations: Activations) -> Figure:
     look: dict = dict(fill=False, ec="#ff9d3b", lw=2)
     axes[1, 0].add_patch(Rectangle((10, 0), 2, count - 1, **look))
     axes[2, 0].add_patch(Rectangle((-0.4, count * 0.3), values.shape[1] - 0.3, count // 30, **look))
-    words(axes[0, 0], {f"{count:,} points down,": WHITE, f"{values.shape[1]} prototypes": WHITE})
-    words(axes[1, 0], {"each column": WHITE, "sums to 1": WHITE})
-    words(axes[2, 0], {"each row": WHITE, "sums to 1": WHITE})
+    words(axes[0, 0], {f"{count:,}\nby {values.shape[1]}": WHITE})
+    words(axes[1, 0], {"each column\nsums to 1": WHITE})
+    words(axes[2, 0], {"each row\nsums to 1": WHITE})
     for prototype, softmap, share in zip(columns, axes[1, 1:], axes[2, 1:]):
         words(softmap, {f"in sum {activations.softmap[:, prototype].sum():.2f}": WHITE})
         words(share, {f"in sum {activations.share[:, prototype].sum():.0f} points": WHITE})
@@ -453,17 +427,17 @@ def zipf_figure(activations: Activations, uses: Sequence[Use]) -> Figure:
     count = len(activations.logits.prototypes)
     rank, norm = np.arange(1, count + 1), LogNorm(1, count)
     figure, axes = plt.subplots(
-        3, len(uses), figsize=(WIDTH, 6.3), dpi=DPI, height_ratios=(1.15, 1, 0.05), squeeze=False
+        3, len(uses), figsize=(WIDTH, 5.9), dpi=DPI, height_ratios=(1.2, 1, 0.05), squeeze=False
     )
-    figure.subplots_adjust(0.075, 0.08, 0.985, 0.955, 0.05, 0.08)
-    width, height = round(WIDTH * DPI * 0.29), round(WIDTH * DPI * 0.25)
+    figure.subplots_adjust(0.075, 0.08, 0.985, 0.955, 0.05, 0.09)
     for column, use in enumerate(uses):
         above, below, bar = axes[:, column]
         colour = (255 * RANKS(norm(1 + use.strongest))[:, :3]).astype(np.uint8)
         camera = replace(birds_eye(40.0), point_size=0.25)
-        show(above, render(activations.coord, colour, camera, width, height))
+        show(above, activations.coord, colour, camera)
         above.set_title(f"alpha = {use.alpha:g}", fontsize=10.5, color=INK)
-        words(above, {f"rank 1 is the strongest at {(use.strongest == 0).mean():.0%}": WHITE})
+        first = (use.strongest == 0).mean()
+        words(above, {f"rank 1 is strongest at {100 * first:.0f} % of points": WHITE})
         few, many = sorted(use.assigned)
         below.loglog(rank, use.prior, color=GREY, linewidth=6, alpha=0.45, label="Zipf prior")
         below.loglog(rank, use.own, color=ORANGE, linestyle="--", label="without Sinkhorn")
@@ -542,8 +516,8 @@ def step_figure() -> Figure:
     arrow((35.5, up), (57, up))
     arrow((35.5, down), (55, down))
     say(42.5, up + 1.3, "what it sees")
-    say(42.5, down - 1.5, "the same places, in its")
-    say(42.5, down - 3.6, "own and the other view")
+    say(45, down + 1.3, "the same places, in its")
+    say(45, down - 1.5, "own and in the other view")
     arrow((54, middle + 1), (64, middle + 1), (64, up - 4))
     arrow((54, middle - 1), (64, middle - 1), (64, down + 4))
     arrow((71, up), (79, up), (79, middle + 4))
@@ -562,15 +536,22 @@ def step_figure() -> Figure:
 # -- small parts -----------------------------------------------------------------------------
 
 
+def points_of(scan: dict[str, np.ndarray]) -> dict[str, Any]:
+    """A scan as the first transform of a pipeline gets it."""
+    keys = ["coord", "strength"]
+    return {**{key: scan[key].copy() for key in keys}, "name": "street", "index_valid_keys": keys}
+
+
 def demo_config() -> Any:
     """The demo's config, a new copy."""
     return HOST.Config.fromfile(str(config_path(CONFIG)))
 
 
-def show(axis: Axes, picture: np.ndarray) -> None:
-    """A picture without ticks or frame."""
-    axis.imshow(picture)
-    axis.set(xlim=(0, picture.shape[1]), ylim=(picture.shape[0], 0))
+def show(axis: Axes, coord: np.ndarray, colour: np.ndarray, camera: Camera) -> None:
+    """Points as a camera sees them, pixel by pixel as large as the axes."""
+    box = axis.get_window_extent()
+    picture = render(coord, colour, camera, round(box.width), round(box.height))
+    axis.imshow(picture, interpolation="none", aspect="auto")
     axis.axis("off")
     axis.title.set(fontsize=10.5, color=INK)
 
@@ -582,7 +563,7 @@ def words(axis: Axes, colours: dict[str, tuple[int, int, int]]) -> None:
             0.03,
             0.03 + 0.065 * line,
             word,
-            color=np.divide(np.maximum(colour, 120), 255),
+            color=np.divide(colour, 255),
             fontsize=9,
             transform=axis.transAxes,
             bbox=dict(facecolor=np.divide(BACKGROUND, 255), edgecolor="none", pad=1.5),
