@@ -2,10 +2,12 @@
 
 Configs name it in ``custom_imports``. A host that trains on several GPUs spawns children, which
 import the host anew but never read the config file: they unpickle the config object. So config
-objects are pickled with a reference to this module, and unpickling one registers the child.
+objects are pickled with a reference to this module, and unpickling one registers the child, and
+imports what else ``custom_imports`` names.
 """
 
 import copyreg
+import importlib
 from typing import Any
 
 from dos_plugin.detection.native.dataset import BoxDataset, NuScenesBoxDataset
@@ -94,6 +96,14 @@ def register() -> None:
 def _rebuild_config(cls: Any, state: Any) -> Any:
     config = cls.__new__(cls)
     config.__setstate__(state)
+    imports = config.get("custom_imports") or {}
+    names = imports.get("imports") or []
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            importlib.import_module(name)
+        except ImportError:  # the process that read the file has warned, where it is allowed
+            if not imports.get("allow_failed_imports"):
+                raise
     return config
 
 

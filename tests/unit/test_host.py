@@ -1,5 +1,6 @@
 """Which host is chosen, and what is said where it cannot be used."""
 
+import pickle
 import sys
 
 import pytest
@@ -77,3 +78,25 @@ def test_registering_again_changes_nothing_and_a_taken_name_is_an_error(monkeypa
     )
     with pytest.raises(KeyError, match=message):
         register.register()
+
+
+@pytest.mark.parametrize("names", [["dos_plugin.register", "new_zoo.wombat"], "new_zoo.wombat"])
+def test_unpickling_a_config_imports_what_it_names(package, names):
+    """As in a child that a host spawns, which never reads the config file."""
+    package("new_zoo", wombat="")
+    config = host.HOST.Config(dict(custom_imports=dict(imports=names)))
+    pickled = pickle.dumps(config)
+    assert "new_zoo.wombat" not in sys.modules
+    assert pickle.loads(pickled).custom_imports == config.custom_imports
+    assert "new_zoo.wombat" in sys.modules
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_named_module_that_is_lacking_is_an_error_unless_allowed(allowed):
+    imports = dict(imports=["no_such_zoo"], allow_failed_imports=allowed)
+    pickled = pickle.dumps(host.HOST.Config(dict(custom_imports=imports)))
+    if allowed:
+        assert pickle.loads(pickled).custom_imports.allow_failed_imports
+    else:
+        with pytest.raises(ModuleNotFoundError, match="no_such_zoo"):
+            pickle.loads(pickled)
