@@ -273,7 +273,7 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         student, teacher, same_view, cross_view = matched
         same, cross = (
             torch.stack(
-                [self._loss(student[p.student], teacher[p.teacher], p.scene) for p in view]
+                [self.pair_loss(student[p.student], teacher[p.teacher], p.scene) for p in view]
             ).sum()
             for view in (same_view, cross_view)
         )
@@ -319,6 +319,33 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             )
         return branch["head"](feat), row_of_point
 
+    def pair_loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
+        """The target: loss of matched rows of one view, of all scenes of the batch.
+
+        A step has four of them: both views against the same view, and against the other one. A
+        subclass with another target overrides this method (docs/extending.md).
+
+        Args:
+            student: (M, D) unit projections; M may be 0 on any rank.
+            teacher: (M, D) unit projections of the same places, without gradient.
+            scene: (M,) int64 scene in the batch, rising.
+
+        Returns:
+            Scalar with a graph, also for M = 0. The mean over ranks is what trains.
+        """
+        if self.target == "regression":
+            return regression_loss(student, teacher)
+        weight = self.student["prototypes"]()
+        target = self.teacher["prototypes"]() if "prototypes" in self.teacher else weight
+        args = (student, teacher, weight, target.detach(), self.sinkhorn)
+        temps = (self.student_temp, self.teacher_temp)
+        if self.target == "clustering":
+            return clustering_loss(*args, *temps)
+        offset = None
+        if self.sinkhorn.scope == "cloud":
+            offset = torch.bincount(scene).cumsum(0)
+        return softmap_loss(*args, *temps, offset=offset, block_size=self.block_size)
+
     def _embed_and_match(self, views: Views, batch: dict) -> Matched:
         """Projections of student and teacher, and their matched rows."""
         clouds, num_scenes, num_visible = views
@@ -363,18 +390,3 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
             student = anchor.float() + anchor.new_zeros(0, self.head_channels)
         none = Pairs(*[torch.zeros(0, dtype=torch.long, device=student.device)] * 3)
         return Matched(student, student.detach(), [none] * 2, [none] * 2)
-
-    def _loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
-        """Loss of matched projections (M, D) of one view; ``scene`` (M,) rises."""
-        if self.target == "regression":
-            return regression_loss(student, teacher)
-        weight = self.student["prototypes"]()
-        target = self.teacher["prototypes"]() if "prototypes" in self.teacher else weight
-        args = (student, teacher, weight, target.detach(), self.sinkhorn)
-        temps = (self.student_temp, self.teacher_temp)
-        if self.target == "clustering":
-            return clustering_loss(*args, *temps)
-        offset = None
-        if self.sinkhorn.scope == "cloud":
-            offset = torch.bincount(scene).cumsum(0)
-        return softmap_loss(*args, *temps, offset=offset, block_size=self.block_size)

@@ -224,7 +224,7 @@ def test_clouds_of_a_batch_are_matched_within_their_scene():
     """With features that name scene and id, matched rows of teacher and student must agree."""
     model = build(target="regression")
     seen = []
-    model._loss = lambda student, teacher, scene: (
+    model.pair_loss = lambda student, teacher, scene: (
         seen.append((student, teacher, scene)) or (student.sum() * 0)
     )
     model.embed = lambda branch, clouds, n: (
