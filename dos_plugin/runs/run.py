@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dos_plugin.host import active_host
+from dos_plugin.messages import one_line
 from dos_plugin.models.backbone import (
     Branch,
     build_backbone,
@@ -79,7 +80,8 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
 
     Raises:
         FileNotFoundError: if the path or the run's config does not exist.
-        ValueError: if a file is truncated or no checkpoint.
+        ValueError: if a file is truncated or no checkpoint, or a module that the config names in
+            ``custom_imports`` cannot be imported.
     """
     path = Path(path)
     if not path.exists():
@@ -104,7 +106,14 @@ def open_run(path: str | Path, config: str | Path | None = None) -> Run:
         )
     if checkpoint is not None and not checkpoint.is_file():
         checkpoint = None
-    return Run(active_host().Config.fromfile(str(found)), found, checkpoint, content)
+    try:
+        values = active_host().Config.fromfile(str(found))
+    except ImportError as error:  # Pointcept's says nothing, its cause does
+        raise ValueError(
+            f"{found}: a module of custom_imports cannot be imported "
+            f"({one_line(error.__cause__ or error)}); PYTHONPATH=. adds the working folder"
+        ) from error
+    return Run(values, found, checkpoint, content)
 
 
 def load_backbone(

@@ -213,6 +213,13 @@ def test_a_key_that_collect_forgets(rows):
     assert "no view1_grid_coord, view1_point_id, view1_visible" in found["batch keys"].found
 
 
+def test_a_class_derived_from_dos_is_checked_like_it(rows, monkeypatch):
+    derived = type("Derived", (active_host().MODELS.get("DOS-v1m1"),), {})
+    monkeypatch.setitem(active_host().MODELS.module_dict, "Derived", derived)
+    found = rows({"model.type": "Derived", "mix_prob": 0.8})
+    assert found["mix_prob"].status == "missing" and found["batch keys"].status == "ok"
+
+
 def test_batch_and_gpus(rows):
     found = rows(dict(batch_size=10), num_gpus=4, devices=4)
     assert found["batch"].status == "missing" and "batch_size=8" in found["batch"].mend

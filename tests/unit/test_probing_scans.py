@@ -220,6 +220,10 @@ def test_missing_runs_and_scans_are_named(run, tmp_path):
         open_run(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match=r"config.py: no config there"):
         open_run(tmp_path)
+    path = write_config(tmp_path / "own", tmp_path)
+    path.write_text(path.read_text().replace('"dos_plugin.register"', '"no_such_zoo"'))
+    with pytest.raises(ValueError, match=r"config.py: a module of custom_imp.*no_such_zoo.*PYTHO"):
+        open_run(path)
     with pytest.raises(FileNotFoundError, match="nowhere: no such data root"):
         ScanSource(run, tmp_path / "nowhere")
     (tmp_path / "val").mkdir()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dos_plugin.commands.doctor.rows import Row
-from dos_plugin.commands.doctor.sample import sample_rows
+from dos_plugin.commands.doctor.sample import pretrains, sample_rows
 from dos_plugin.commands.doctor.step import step_rows
 from dos_plugin.host import EMBEDDED, HOST
 from dos_plugin.models.backbone import SERIALIZED
@@ -149,7 +149,7 @@ def _schedule(cfg: Any) -> Iterator[Row]:
 
 def _traps(cfg: Any, num_gpus: int) -> Iterator[Row]:
     """Settings that train, but not as meant."""
-    pretraining = (cfg.get("model") or {}).get("type") == "DOS-v1m1"
+    pretraining = pretrains(cfg)
     if cfg.get("enable_wandb") and importlib.util.find_spec("wandb") is None:
         yield Row("missing", "wandb", "enable_wandb=True, not installed", "set enable_wandb=False")
     if pretraining and cfg.get("mix_prob"):

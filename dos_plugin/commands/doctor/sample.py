@@ -7,6 +7,7 @@ import numpy as np
 
 from dos_plugin.commands.doctor.rows import Row
 from dos_plugin.host import HOST
+from dos_plugin.models.dos import DOS
 from dos_plugin.models.inputs import WIDTHS, datasets, feature_keys
 
 
@@ -31,9 +32,15 @@ def sample_rows(cfg: Any, samples: list[dict]) -> Iterator[Row]:
         yield from _compare(cfg, part, name, made[0])
 
 
+def pretrains(cfg: Any) -> bool:
+    """Whether the model of a config is DOS, or a class derived from it."""
+    found = HOST.MODELS.module_dict.get((cfg.get("model") or {}).get("type"))
+    return isinstance(found, type) and issubclass(found, DOS)
+
+
 def _compare(cfg: Any, dataset: Any, name: str, sample: dict) -> Iterator[Row]:
     model = cfg.get("model") or {}
-    if model.get("type") == "DOS-v1m1":
+    if pretrains(cfg):
         from dos_plugin.models.batch import KEYS, VIEWS
 
         absent = [f"{v}_{k}" for v in VIEWS for k in (*KEYS, "offset") if f"{v}_{k}" not in sample]
