@@ -71,6 +71,7 @@ def _bin(names: tuple[str, ...]) -> Callable[[Path, Reading], Fields]:
     return lambda file, how: read_bin(file, how.columns or names, how.dtype)
 
 
+# A program of one's own adds to it before it runs a command (docs/extending.md).
 FORMATS = {
     "nuscenes": Format((".pcd.bin",), _bin(NAMES[5]), "float32 x y z intensity ring"),
     "bin": Format(

@@ -13,15 +13,12 @@ pytest.importorskip("spconv", reason="the embedded host needs the extra 'demo'")
 
 from dos_plugin import cli
 from dos_plugin.minihost import launch
+from tests.pages import FENCE, ROOT, blocks, commands
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob(".github/**/*.md"))
 )
-FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = ("cd", "dos-plugin", "make", "pip", "python", "sh", "git", "export")
-
 pytestmark = pytest.mark.skipif(not PAGES, reason="needs the source tree")
 
 
@@ -36,30 +33,6 @@ def anchors(page: Path) -> set[str]:
         if found[name]:
             found[f"{name}-{found[name]}"] = 0
     return set(found)
-
-
-def blocks(name: str) -> list[tuple[str, str]]:
-    """Language and text of the code blocks of a page; those without one that start with a program
-    are of a shell."""
-    found = []
-    for indent, language, text in FENCE.findall((ROOT / name).read_text()):
-        text = re.sub(f"^{indent}", "", text, flags=re.MULTILINE)
-        first = re.sub(r"^(\w+=\S* )*", "", text).split(maxsplit=1)
-        if language == "bash" or (not language and first and first[0] in PROGRAMS):
-            language = "sh"
-        found.append((language, text))
-    return found
-
-
-def commands(text: str) -> list[list[str]]:
-    """The commands of a shell block, as words without variables in front."""
-    found = []
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        while words and re.match(r"\w+=", words[0]):
-            del words[0]
-        found.append(words)
-    return found
 
 
 def test_an_anchor_is_made_as_on_a_forge(tmp_path):
@@ -97,7 +70,7 @@ def test_commands_take_their_arguments(capsys):
     seen = set()
     for name in PAGES:
         for language, text in blocks(name):
-            for words in commands(text) if language == "sh" else ():
+            for _, words in commands(text) if language == "sh" else ():
                 if words[:1] == ["dos-plugin"]:
                     (command, *arguments), parser = words[1:], None
                     if not command.startswith("-"):

@@ -269,6 +269,13 @@ def options(place: Place, *, file: str = "", **changes: object) -> object:
     return load_config(str(path), changes)
 
 
+@says("… a module of custom_imports cannot be imported")
+def _(place):
+    config = place.path / "config.py"
+    config.write_text("custom_imports = dict(imports=['nowhere_to_be_found'])\n")
+    open_run(config)
+
+
 @says("option …=… does not fit …")
 def _(place):
     options(place, **{"hooks.40.save_freq": 1})
