@@ -69,6 +69,7 @@ setup(
                 *HUB,
             ],
             *[*LAS, *ROS, *ARGOVERSE, "pypcd4>=1.4"],
+            *["nbclient>=0.10", "ipykernel>=6.29"],  # docs/walk.ipynb
             *["ruff", "mypy", "import-linter>=2.5", *DOCS],
             # Comes with torch for CUDA; without a GPU its interpreter tests the kernels.
             "triton>=3.2; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -47,6 +47,13 @@ def test_every_page_is_there_readme_first(site):
     assert 'href="own-data/#your-sensor"' in first
 
 
+def test_a_notebook_is_a_page_that_links_its_file(site):
+    assert 'href="../walk/"' in (site / "own-data/index.html").read_text()
+    page = (site / "walk/index.html").read_text()
+    assert 'href="../walk.ipynb"' in page and (site / "walk.ipynb").is_file()
+    assert 'src="../images/walk-features.png"' in page
+
+
 def test_links_out_of_docs_stay_as_text(site):
     page = (site / "reliability/index.html").read_text()
     assert "tests/faults/test_crash.py" in page
