@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs faults detection-env test-detection lint format clean
+.PHONY: demo test docs dist faults detection-env test-detection lint format clean
 
 .venv/.done: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,6 +21,10 @@ test: .venv/.done lint
 docs: .venv/.done  ## docs/reference out of the code, then the site in site/
 	$(BIN)/python docs/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: .venv/.done  ## sdist and wheel of the commit, and both tried in an environment of PYTHON's
+	$(BIN)/python tests/smoke.py build dist
+	$(BIN)/python tests/smoke.py try dist --python $(PYTHON)
 
 faults: .venv/.done  ## the faults of docs/reliability.md, each as often as it says there
 	OMP_NUM_THREADS=1 DOS_FAULTS=full $(BIN)/python -m pytest -n 2 -q tests/faults

@@ -10,7 +10,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "dos_plugin/__init__.py").r
 
 DEMO = [
     "mmengine-lite>=0.10.7",
-    "torch-pointcloud==0.0.18",  # young: its interfaces still move
+    # Young: its interfaces still move. It wants torch 2.8 and numpy 2, the package itself less.
+    "torch-pointcloud==0.0.18",
     "spconv>=2.3.8",
     "tensorboardX>=2.6",
     "matplotlib>=3.8",

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dos_plugin import __version__
+from tests import smoke
 from tests.tiny_run import write_run, write_scans
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +35,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("dos_plugin", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    smoke.build(source, out, "--no-isolation")
     (path,) = out.glob("*.whl")
     return path
 
@@ -98,6 +98,32 @@ def test_requires_torch_and_numpy_alone(wheel):
         if line.startswith("Requires-Dist") and "extra ==" not in line
     ]
     assert sorted(r.partition(">")[0] for r in hard) == ["numpy", "torch"]
+
+
+def test_the_checks_of_a_release(environment, tmp_path):
+    """Those that ``tests/smoke.py try`` runs where nothing but torch and numpy is installed."""
+    done = run(environment, "python", smoke.__file__, "checks", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"torch {torch.__version__}, numpy {np.__version__}" in done.stdout
+
+
+def test_the_checks_refuse_what_is_not_installed_there(tmp_path):
+    """An import that finds the repository instead is none of the file that was to be tried."""
+    command = [sys.executable, smoke.__file__, "checks"]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == 1 and f"AssertionError: {ROOT / 'dos_plugin'}" in done.stderr
+
+
+def test_an_export_holds_what_git_tracks(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the repository")
+    smoke.export(tmp_path)
+    tracked = subprocess.check_output(
+        ["git", "ls-tree", "-r", "-z", "--name-only", "HEAD"], cwd=ROOT, text=True
+    )
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == set(tracked.strip("\0").split("\0"))
 
 
 def test_configs_lie_inside_the_environment(environment, tmp_path):

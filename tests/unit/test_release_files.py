@@ -1,5 +1,6 @@
 """The files of a release say the same as the code: version, pinned tools, commands."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dos_plugin import __version__, cli
+from tests import smoke
 
 yaml = pytest.importorskip("yaml", reason="needs the extra 'demo'")
 
@@ -48,16 +50,19 @@ def test_pre_commit_runs_the_pinned_ruff():
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_run_what_there_is(path):
     targets = set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
-    steps = [
-        step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]
-    ]
-    commands = [shlex.split(step["run"]) for step in steps if "run" in step]
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    steps = [step for job in jobs for step in job["steps"]]
+    commands = [step["run"] for step in steps if "run" in step]
     assert commands
-    for words in commands:
+    matrices = [job["strategy"]["matrix"] for job in jobs if "strategy" in job]
+    rows = [row["options"] for matrix in matrices for row in matrix["include"]]
+    for command, options in itertools.product(commands, ["", *rows]):
+        words = shlex.split(command.replace("${{ matrix.options }}", options))
         if words[0] == "make":
             assert set(words[1:]) <= targets
-        elif words[0] == "dos-plugin" and not words[1].startswith("-"):
-            cli.command_parser(words[1]).parse_args(words[2:])
+        elif words[0] == "python":
+            assert words[1] == "tests/smoke.py"
+            smoke.make_parser().parse_args(words[2:])
     for step in steps:
         assert "uses" not in step or re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|release/v1)", step["uses"])
 
