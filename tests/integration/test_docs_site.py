@@ -83,7 +83,7 @@ def test_pages_fetch_nothing_from_elsewhere(site):
 
 @pytest.mark.parametrize("wrong", ["no-such-page.md", "method.md#no-such-part", "../no-such.py"])
 def test_a_link_to_nothing_stops_it(tmp_path, wrong):
-    for file in (*ROOT.glob("*.md"), ROOT / "mkdocs.yml"):
+    for file in (*ROOT.glob("*.md"), ROOT / "CITATION.cff", ROOT / "mkdocs.yml"):
         shutil.copy(file, tmp_path)
     for name in ("docs", "tests", "dos_plugin", "configs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
