@@ -118,7 +118,7 @@ def checks(demo: bool) -> None:
     config = program("configs", "--path", "pretrain-dos-v1m1-9-demo").strip()
     assert inside in Path(config).parents, config
     doctor = json.loads(program("doctor", "--json"))
-    assert doctor["versions"]["torch"] == torch.__version__, doctor
+    assert doctor["versions"]["torch"] == importlib.metadata.version("torch"), doctor
     check_loss()
     if demo:
         check_embedded_host()

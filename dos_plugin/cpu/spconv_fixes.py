@@ -39,11 +39,15 @@ def _bias_outside(conv_forward: Any) -> Any:
     return wrapped
 
 
+# Of torch 2.4 without a warning; later ones have another function for those who want none.
+_is_traced = getattr(_symbolic_trace, "is_fx_symbolic_tracing", _symbolic_trace.is_fx_tracing)
+
+
 class _QuietMeta(ProxyableClassMeta):
     """The metaclass of spconv's tensors, which asks for what the deprecated function returns."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if _symbolic_trace._is_fx_tracing_flag:
+        if _is_traced():
             return super().__call__(*args, **kwargs)
         return type.__call__(cls, *args, **kwargs)
 

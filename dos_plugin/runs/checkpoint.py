@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ def _numpy_scalar(module: str) -> Any:
 # The host saves its best metric and weight decays as NumPy numbers, by NumPy 1's or 2's name.
 _NUMPY: list[Any] = [
     np.dtype,
+    codecs.encode,  # of their bytes; torch allows it by itself from 2.5 on
     *(_numpy_scalar(module) for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
     *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)),
 ]
