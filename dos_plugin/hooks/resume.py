@@ -183,7 +183,7 @@ class ExactResume(HOST.HookBase):  # type: ignore[name-defined, misc]
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout,
-            worker_init_fn=partial(_ignore, signals=self.signals, init=loader.worker_init_fn),
+            worker_init_fn=partial(_outlive, signals=self.signals, init=loader.worker_init_fn),
             multiprocessing_context=loader.multiprocessing_context,
             generator=loader.generator,
             prefetch_factor=loader.prefetch_factor,
@@ -397,12 +397,25 @@ def _link(path: Path, file: Path) -> None:
         shutil.copyfile(path, file)
 
 
-def _ignore(worker: int, signals: Iterable[int], init: Callable[[int], None] | None) -> None:
-    """Workers live on: batch systems send signals to every process, and the step needs its data."""
-    for number in signals:
-        signal.signal(number, signal.SIG_IGN)
+def _outlive(worker: int, signals: Iterable[int], init: Callable[[int], None] | None) -> None:
+    """Workers live on: batch systems send signals to every process, and the step needs its data.
+
+    They obey the process that reads from them, which ends them by SIGTERM when it ends itself.
+    """
+    reader = multiprocessing.parent_process()
+    if signals and reader is not None and hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        arguments = signals, reader.pid
+        threading.Thread(target=_end_with, args=arguments, daemon=True).start()
     if init is not None:
         init(worker)
+
+
+def _end_with(signals: Iterable[int], reader: int) -> None:
+    """End this process at a signal of the reader's; others' are taken and forgotten."""
+    while signal.sigwaitinfo(signals).si_pid != reader:
+        pass
+    os._exit(0)
 
 
 def _parameters(trainer: Any) -> list[torch.nn.Parameter]:

@@ -1,6 +1,8 @@
 """ExactResume: the checkpoint that a run goes on from is not lost before the next one is there."""
 
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import torch
@@ -31,3 +33,31 @@ def test_a_damaged_checkpoint_does_not_replace_the_one_before(tmp_path):
     hook.after_epoch()  # the host's saver comes next, and may be killed
     assert hook.trainer.cfg.weight == str(folder / PREVIOUS)
     assert (folder / PREVIOUS).read_bytes() == good
+
+
+READER = """
+import os, signal, subprocess, sys
+from functools import partial
+import torch
+from dos_plugin.hooks.resume import _outlive
+
+signals = [signal.SIGTERM, signal.SIGUSR1]
+loader = torch.utils.data.DataLoader(
+    range(8), num_workers=1, persistent_workers=True,
+    worker_init_fn=partial(_outlive, signals=signals, init=None),
+)
+batches = iter(loader)
+next(batches)
+(worker,) = batches._workers
+for number in signals:  # from another process, as a batch system's
+    subprocess.run([sys.executable, "-c", f"import os; os.kill({worker.pid}, {number:d})"])
+assert len(list(batches)) == 7 and worker.is_alive()
+sys.modules["kept"] = batches  # to the very end, when torch does not tell workers any more
+"""
+
+
+def test_workers_outlive_signals_of_others_and_end_with_their_reader():
+    done = subprocess.run(
+        [sys.executable, "-c", READER], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
