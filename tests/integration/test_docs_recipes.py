@@ -16,7 +16,7 @@ from dos_plugin import cli
 from dos_plugin.cpu.checkout import find_pointcept
 from dos_plugin.host import HOST
 from dos_plugin.shipped import config_path
-from tests.integration.test_docs_links import ROOT, blocks, commands
+from tests.pages import ROOT, blocks, commands
 
 PAGE = "docs/recipes.md"
 CONFIG = re.compile(r"\b(?:pretrain|semseg|objdet)-dos-v1m1-[\w-]+")
@@ -67,7 +67,7 @@ def page_commands() -> Iterator[Command]:
     runs: dict[str, str] = {}
     for language, text in blocks(PAGE):
         assert language == "sh", text
-        for words in commands(with_variables(text)):
+        for _, words in commands(with_variables(text)):
             command = Command(words, dict(runs))
             yield command
             if command.config and command.run and "scripts/test.sh" not in words:
