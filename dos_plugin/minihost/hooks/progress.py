@@ -39,14 +39,17 @@ class IterationTimer(HookBase):
         self.last = now
         self.remaining -= 1
         data, batch = storage.history("data_time"), storage.history("batch_time")
-        minutes, seconds = divmod(int(self.remaining * batch.avg), 60)
+        warming_up = self.trainer.comm_info["iter"] <= self.warmup_iter
+        # The first wait for data holds what other hooks did before the epoch.
+        step = batch.val - data.val if warming_up else batch.avg
+        minutes, seconds = divmod(int(self.remaining * step), 60)
         hours, minutes = divmod(minutes, 60)
         if "iter_info" in self.trainer.comm_info:
             self.trainer.comm_info["iter_info"] += (
                 f"Data {data.val:.3f} ({data.avg:.3f}) Batch {batch.val:.3f} ({batch.avg:.3f}) "
                 f"Remain {hours:02d}:{minutes:02d}:{seconds:02d} "
             )
-        if self.trainer.comm_info["iter"] <= self.warmup_iter:
+        if warming_up:
             data.reset()
             batch.reset()
 
