@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             build(Path(folder), args.dist)
     elif args.command == "try":
         with tempfile.TemporaryDirectory(prefix="dos-", dir=args.folder) as folder:
-            try_files(Path(folder), args.dist, args.python, args.versions, args.bare)
+            try_files(
+                Path(folder).resolve(), args.dist.resolve(), args.python, args.versions, args.bare
+            )
     else:
         checks(args.demo)
 
@@ -75,8 +77,10 @@ def build(source: Path, out: Path, *options: str) -> None:
 def try_files(
     folder: Path, dist: Path, python: str, versions: Sequence[str], bare: bool = False
 ) -> None:
-    """Install the files of ``dist`` one after the other in an environment and check each."""
-    (wheel,), (sdist,) = dist.resolve().glob("*.whl"), dist.resolve().glob("*.tar.gz")
+    """Install the files of ``dist`` one after the other in an environment and check each.
+
+    Both folders are absolute paths."""
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
     inside = folder / "environment/bin/python"
     pip = [inside, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -87,7 +91,12 @@ def try_files(
         started = time.perf_counter()
         extra = "[demo]" if options else ""
         subprocess.run([*pip, "install", f"{file}{extra}", *versions], check=True)
-        subprocess.run([inside, __file__, "checks", *options], cwd=empty, env=variables, check=True)
+        subprocess.run(
+            [inside, Path(__file__).resolve(), "checks", *options],
+            cwd=empty,
+            env=variables,
+            check=True,
+        )
         print(f"passed: {file.name}{extra}, {time.perf_counter() - started:.0f} s", flush=True)
 
     full = () if bare else ("--demo",)
