@@ -84,19 +84,15 @@ def try_files(
     subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
     inside = folder / "environment/bin/python"
     pip = [inside, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    (empty := folder / "empty").mkdir()
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "DOS_HOST")}
 
     def check(file: Path, *options: str) -> None:
         started = time.perf_counter()
         extra = "[demo]" if options else ""
         subprocess.run([*pip, "install", f"{file}{extra}", *versions], check=True)
-        subprocess.run(
-            [inside, Path(__file__).resolve(), "checks", *options],
-            cwd=empty,
-            env=variables,
-            check=True,
-        )
+        command = [inside, Path(__file__).resolve(), "checks", *options]
+        with tempfile.TemporaryDirectory(dir=folder) as empty:  # a demo goes on where one was
+            subprocess.run(command, cwd=empty, env=variables, check=True)
         print(f"passed: {file.name}{extra}, {time.perf_counter() - started:.0f} s", flush=True)
 
     full = () if bare else ("--demo",)
