@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -397,7 +397,7 @@ def _link(path: Path, file: Path) -> None:
         shutil.copyfile(path, file)
 
 
-def _outlive(worker: int, signals: Iterable[int], init: Callable[[int], None] | None) -> None:
+def _outlive(worker: int, signals: Sequence[int], init: Callable[[int], None] | None) -> None:
     """Workers live on: batch systems send signals to every process, and the step needs its data.
 
     They obey the process that reads from them, which ends them by SIGTERM when it ends itself.
@@ -411,7 +411,7 @@ def _outlive(worker: int, signals: Iterable[int], init: Callable[[int], None] | 
         init(worker)
 
 
-def _end_with(signals: Iterable[int], reader: int) -> None:
+def _end_with(signals: Sequence[int], reader: int) -> None:
     """End this process at a signal of the reader's; others' are taken and forgotten."""
     while signal.sigwaitinfo(signals).si_pid != reader:
         pass
