@@ -3,7 +3,7 @@
 from .clustering import clustering_loss, regression_loss
 from .ema import ema_update
 from .head import ProjectionHead, Prototypes
-from .matching import find_points, match_rows, row_features, true_positions
+from .matching import find_points, match_rows, row_features, row_levels, true_positions
 from .schedule import warmup_cosine
 from .softmap import dense_softmap_loss, softmap_loss
 from .zipf_sinkhorn import ZipfSinkhorn, zipf_prior, zipf_sinkhorn
@@ -19,6 +19,7 @@ __all__ = [
     "match_rows",
     "regression_loss",
     "row_features",
+    "row_levels",
     "softmap_loss",
     "true_positions",
     "warmup_cosine",

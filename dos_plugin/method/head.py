@@ -1,9 +1,13 @@
 """Projection head and prototypes."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 
+from .matching import up_cast
 from .options import MOST_CHANNELS, check_whole
 from .settings import OUT_CHANNELS
 
@@ -41,9 +45,30 @@ class ProjectionHead(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, feat: Tensor) -> Tensor:
-        """(N, in_channels) features to (N, D) projections of unit length, float32."""
-        return normalize(self.mlp(feat).float(), dim=1)
+    def forward(self, *feat: Tensor, inverse: Sequence[Tensor] = ()) -> Tensor:
+        """Features to projections.
+
+        Args:
+            feat: (N, in_channels), or those of several levels as in :class:`.matching.Levels`.
+            inverse: Rows of the levels, as there.
+
+        Returns:
+            (N, D) of unit length, float32.
+        """
+        hidden = self.mlp[1:](self._first(feat, inverse))
+        return normalize(hidden.float(), dim=1)
+
+    def _first(self, feat: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
+        """The first layer on up-cast features; where it has fewer channels than they, it is
+        applied before, at the resolution of each level."""
+        layer = cast(nn.Linear, self.mlp[0])
+        if len(feat) == 1 or layer.out_features >= layer.in_features:
+            return layer(up_cast(feat, inverse))
+        weights = layer.weight.split([level.shape[1] for level in reversed(feat)], dim=1)[::-1]
+        hidden = linear(feat[0], weights[0], layer.bias)
+        for fine, weight, rows in zip(feat[1:], weights[1:], inverse):
+            hidden = torch.addmm(hidden[rows], fine, weight.T)
+        return hidden
 
 
 class Prototypes(nn.Module):

@@ -4,7 +4,7 @@ A *point* is a row of a backbone's input, a *row* is a row of its output. Backbo
 fewer rows than points; the maps of their pooling steps compose to one map from points to rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,18 +23,49 @@ class RowFeatures(NamedTuple):
     row_of_point: Tensor  # (N,) int64
 
 
+class Levels(NamedTuple):
+    """Backbone features of several resolutions, coarse to fine, that are to be joined.
+
+    Attributes:
+        feat: (R_l, C_l) of each level; the last one has R rows.
+        inverse: of each level but the last one, (R_l+1,) int64: its row for each finer row.
+        row_of_point: (N,) int64 row of the last level.
+    """
+
+    feat: list[Tensor]
+    inverse: list[Tensor]
+    row_of_point: Tensor
+
+
+def up_cast(feat: Sequence[Tensor], inverse: Sequence[Tensor]) -> Tensor:
+    """(R, sum of C_l): features of a coarse row are appended to those of its finer rows."""
+    joined = feat[0]
+    for fine, rows in zip(feat[1:], inverse):
+        joined = torch.cat([fine, joined[rows]], dim=1)
+    return joined
+
+
 def row_features(output: Any, num_points: int, up_cast_level: int = 0) -> RowFeatures:
-    """Features of a backbone's output and the row of every input point.
+    """Features of a backbone's output, up-cast, and the row of every input point.
+
+    Arguments and errors as :func:`row_levels`.
+
+    Returns:
+        Features (R, C) and the map (N,) from points to rows.
+    """
+    feat, inverse, row_of_point = row_levels(output, num_points, up_cast_level)
+    return RowFeatures(up_cast(feat, inverse), row_of_point)
+
+
+def row_levels(output: Any, num_points: int, up_cast_level: int = 0) -> Levels:
+    """Features of a backbone's output by level, and the row of every input point.
 
     Args:
         output: A tensor (N, C) in input order, or a point structure of the host (a mapping with
             ``feat`` and, for hierarchical encoders, ``pooling_inverse`` and ``pooling_parent``).
         num_points: N, points in the backbone's input.
-        up_cast_level: Pooling steps to undo: features of a coarse row are appended to those of
-            its finer rows, as the host does for its own pretraining. -1 undoes all of them.
-
-    Returns:
-        Features (R, C) and the map (N,) from points to rows.
+        up_cast_level: Pooling steps to undo, as the host does for its own pretraining. -1 undoes
+            all of them.
 
     Raises:
         TypeError: If the output is neither a tensor nor a mapping with ``feat``.
@@ -60,19 +91,19 @@ def row_features(output: Any, num_points: int, up_cast_level: int = 0) -> RowFea
         )
     up_cast_level = steps if up_cast_level < 0 else up_cast_level
 
-    feat = levels[0]["feat"]
-    for coarse, fine in zip(levels[:up_cast_level], levels[1:]):
-        feat = torch.cat([fine["feat"], feat[coarse["pooling_inverse"]]], dim=1)
-
     if len(levels[-1]["feat"]) != num_points:
         raise ValueError(
             f"the backbone returned {len(levels[-1]['feat'])} rows at its finest level for "
             f"{num_points} input points, expected one row per point in input order"
         )
-    row_of_point = torch.arange(num_points, device=feat.device)
+    row_of_point = torch.arange(num_points, device=levels[0]["feat"].device)
     for coarse in reversed(levels[up_cast_level:-1]):
         row_of_point = coarse["pooling_inverse"][row_of_point]
-    return RowFeatures(feat, row_of_point)
+    return Levels(
+        [level["feat"] for level in levels[: up_cast_level + 1]],
+        [level["pooling_inverse"] for level in levels[:up_cast_level]],
+        row_of_point,
+    )
 
 
 def find_points(ids: Tensor, cloud: Tensor, in_ids: Tensor, in_cloud: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from dos_plugin.method import (
     find_points,
     match_rows,
     regression_loss,
-    row_features,
+    row_levels,
     softmap_loss,
     true_positions,
     warmup_cosine,
@@ -309,15 +309,16 @@ class DOS(HOST.PointModel):  # type: ignore[name-defined, misc]
         }
         if branch is self.student and self.student_input == "mask_token":
             inputs["mask"] = ~clouds.visible
-        feat, row_of_point = row_features(
+        feat, inverse, row_of_point = row_levels(
             branch["backbone"](inputs), len(clouds.coord), self.up_cast_level
         )
-        if feat.shape[1] != self.backbone_out_channels:
+        channels = sum(level.shape[1] for level in feat)
+        if channels != self.backbone_out_channels:
             raise ValueError(
                 f"backbone_out_channels={self.backbone_out_channels}, but the backbone's features "
-                f"have {feat.shape[1]} channels with up_cast_level={self.up_cast_level}"
+                f"have {channels} channels with up_cast_level={self.up_cast_level}"
             )
-        return branch["head"](feat), row_of_point
+        return branch["head"](*feat, inverse=inverse), row_of_point
 
     def pair_loss(self, student: Tensor, teacher: Tensor, scene: Tensor) -> Tensor:
         """The target: loss of matched rows of one view, of all scenes of the batch.

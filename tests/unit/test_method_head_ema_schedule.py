@@ -36,6 +36,37 @@ def test_head_is_a_two_layer_mlp():
     torch.testing.assert_close(head(feat), expected / expected.norm(dim=1, keepdim=True))
 
 
+@pytest.mark.parametrize("hidden_channels", [4, 9, 40])
+@pytest.mark.parametrize("rows, channels", [([7], [9]), ([3, 8], [5, 4]), ([2, 5, 11], [4, 3, 2])])
+def test_head_of_levels_is_that_of_up_cast_features(hidden_channels, rows, channels):
+    generator = torch.Generator().manual_seed(3)
+    head = ProjectionHead(9, hidden_channels, out_channels=3).double()
+    torch.nn.init.normal_(head.mlp[0].bias)
+    levels = [
+        torch.randn(n, c, generator=generator, dtype=torch.double, requires_grad=True)
+        for n, c in zip(rows, channels)
+    ]
+    inverse = [
+        torch.randint(coarse, (fine,), generator=generator) for coarse, fine in zip(rows, rows[1:])
+    ]
+    joined = []
+    for row in range(rows[-1]):  # finest channels first, then those of its coarser rows
+        values, at = [levels[-1][row]], row
+        for level, up in zip(reversed(levels[:-1]), reversed(inverse)):
+            at = int(up[at])
+            values.append(level[at])
+        joined.append(torch.cat(values))
+    inputs = [*levels, *head.parameters()]
+    found, expected = head(*levels, inverse=inverse), head(torch.stack(joined))
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn(found.shape, generator=generator, dtype=torch.double)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_head_without_point_and_with_a_zero_row():
     head = ProjectionHead(3, 4, 2)
     assert head(torch.zeros(0, 3)).shape == (0, 2)
