@@ -1,21 +1,25 @@
-"""DOS on real scans: SemanticKITTI's sequences, a place each, scored on a place never trained on.
+"""DOS on real scans: SemanticKITTI's sequences, a place each, scored on places never trained on.
 
-Pretrains, probes and fine-tunes through shipped configs (`configs/dos/ablation` and the demo's
-fine-tuning), with the host's own `SemanticKITTIDataset` and train script, on the embedded host or
-on Pointcept. The held-out sequence takes the number 08 in a data root of links, so that the host's
-own splits hold for it; pretraining and labels come from the others alone. Place 08 is the official
-validation. Its ten frames, as those of every place, are a second of driving.
+Pretrains, probes and fine-tunes through shipped configs, with the host's own
+`SemanticKITTIDataset` and train script, on the embedded host or on Pointcept. Places are held out
+in groups, `--held-out 08 02,05,07`: pretraining and labels come from the places outside of a
+group, and each place of it is scored by itself. Place 08 is the official validation. Its ten
+frames, as those of every place, are a second of driving. A data root of links gives the place that
+is scored the number 08, so that the host's own splits hold for it.
 
     python benchmarks/real.py --data ~/.cache/dos-plugin/real --host pointcept
-    python benchmarks/real.py --rows DOS "mask tokens, clustering" --places 00 02 05 07 08
+    python benchmarks/real.py --rows DOS "mask tokens, clustering" --held-out 08 02,05,07 00,04,10
 
-A run that is finished is kept, so the same command goes on. Steps are optimizer steps. A probe has
-four scans of each training place. Sonata runs on Pointcept alone; its second row has DOS's CPU
-time. mIoU is that over those of the 19 classes which the held-out place has. Fine-tuning and
-training with labels have whole scans; the supervised row is the best epoch on another of the
-training places, by its own head.
+All rows of frozen features have the demo's recipe (views, batch, voxels that are distilled), and
+what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has four scans of each
+training place. Sonata runs on Pointcept alone; its second row has DOS's CPU time. mIoU is that over
+those of the 19 classes which the held-out place has. Training with labels has crops of whole scans;
+the supervised row is the best epoch on another of the training places, by its own head.
+
+A run that is finished is kept, so the same command goes on. Steps are optimizer steps.
 """
 
+import argparse
 import json
 import math
 import runpy
@@ -38,10 +42,13 @@ from recipe import HOOKS
 
 OFFICIAL = "08"
 PLACES = sorted((*KITTI_TRAIN, OFFICIAL))
+SCANS_A_PLACE = 10
 ABLATION = common.ROOT / "configs/dos/ablation"
+SEGMENTATION = common.ROOT / "configs/dos/_base_/semseg-demo.py"
+BATCH_SIZE = 4  # scans a step of a pretraining, as in the demo
 # Rows of frozen features: config of the pretraining.
 PRETRAININGS = {
-    "DOS": CONFIGS["DOS"],
+    "DOS": DEMO,
     "Sonata, equal steps": CONFIGS["Sonata"],
     "Sonata, equal time": CONFIGS["Sonata"],
     "mask tokens, clustering": ABLATION / "component-0-mask-token.py",
@@ -52,16 +59,15 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
-# The demo's own recipe, of which those above are an earlier form in less time a step: factor of the
-# steps, and what is changed of it. Its hooks that draw and probe are left out.
+# Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
 WIDE = dict(
-    backbone=dict(enc_channels=(64, 128, 256, 384), enc_num_head=(4, 8, 16, 24)),
-    backbone_out_channels=832,
+    backbone=dict(enc_channels=(64, 128, 256, 384, 512), enc_num_head=(4, 8, 16, 24, 32)),
+    backbone_out_channels=1344,
 )
-RECIPES: dict[str, tuple[float, dict[str, Any]]] = {
-    "the demo's recipe": (1, {}),
-    "the demo's recipe, views of 8,000 points": (1 / 2, dict(max_size=8000)),
-    "the demo's recipe, 2 x as wide": (1, dict(model=WIDE)),
+VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
+    "DOS, views of 1,500": (1, 1500, {}),
+    "DOS, views of 8,000": (1 / 2, 8000, {}),
+    "DOS, 2 x as wide": (1, 4000, WIDE),
 }
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
@@ -70,7 +76,7 @@ SCANS = {"10 scans": 10, "all scans of three data sets": None}
 FEW = {"1 % of the labels": 0.01, "10 % of the labels": 0.1, "100 % of the labels": 1.0}
 STARTS = ("DOS", "random weights")
 SUPERVISED = "supervised"
-ROWS = (*PRETRAININGS, *RECIPES, *STEPS, *SCANS, *FEW, SUPERVISED)
+ROWS = (*PRETRAININGS, *VARIANTS, *STEPS, *SCANS, *FEW, SUPERVISED)
 CLASSES = (
     "car, bicycle, motorcycle, truck, other-vehicle, person, bicyclist, motorcyclist, road, "
     "parking, sidewalk, other-ground, building, fence, vegetation, trunk, terrain, pole, "
@@ -84,55 +90,63 @@ class Bench:
 
     Attributes:
         args: command line.
-        place: held out.
+        group: places that are held out.
         seed: of the trainings; it chooses the scans of the smaller parts, too.
     """
 
     args: Any
-    place: str
+    group: tuple[str, ...]
     seed: int
 
-    def root(self, val: str, unused: str | None = None) -> Path:
-        """A data root of links in which sequence 08 is ``val``; the place not used is empty."""
-        out = self.args.out / "places" / "-".join(filter(None, (val, unused and f"no{unused}")))
-        sequences = out / "dataset/sequences"
-        for place in PLACES:
-            folder = sequences / (OFFICIAL if place == val else val if place == OFFICIAL else place)
-            if folder.exists():
-                continue
-            sequences.mkdir(parents=True, exist_ok=True)
-            if place == unused:
-                (folder / "velodyne").mkdir(parents=True)
-            else:
-                source = self.args.data / "semantic_kitti/dataset/sequences" / place
+    @property
+    def scans(self) -> int:
+        """To train on."""
+        return SCANS_A_PLACE * (len(PLACES) - len(self.group))
+
+    def root(self, val: str) -> Path:
+        """A data root of links: sequence 08 is ``val``; the group and ``val`` are in no other."""
+        out = self.args.out / "places" / f"{'-'.join(self.group)}-scored-{val}"
+        train = [place for place in PLACES if place not in {*self.group, val}]
+        numbers = {place: place for place in train if place != OFFICIAL}
+        if OFFICIAL in train:
+            numbers[next(n for n in KITTI_TRAIN if n not in numbers)] = OFFICIAL
+        numbers[OFFICIAL] = val
+        for number in PLACES:
+            folder = out / "dataset/sequences" / number
+            if number not in numbers:
+                (folder / "velodyne").mkdir(parents=True, exist_ok=True)
+            elif not folder.exists():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                source = self.args.data / "semantic_kitti/dataset/sequences" / numbers[number]
                 folder.symlink_to(source, target_is_directory=True)
         return out
 
     def part(self, share: float) -> Path:
         """A data root with a share of the scans to train on."""
+        root = self.root(self.group[0])
         if share == 1:
-            return self.root(self.place)
-        out = self.args.out / "parts" / f"{self.place}-{share:g}-seed{self.seed}"
-        return write_split(self.root(self.place), share, self.seed, out).out
+            return root
+        out = self.args.out / "parts" / f"{'-'.join(self.group)}-{share:g}-seed{self.seed}"
+        return write_split(root, share, self.seed, out).out
 
     def folder(self, name: str) -> Path:
         """Of a run."""
         plain = "".join(c if c.isalnum() else "-" for c in name)
-        return self.args.out / self.args.host / f"place-{self.place}" / plain / f"seed-{self.seed}"
+        group = "-".join(self.group)
+        return self.args.out / self.args.host / f"without-{group}" / plain / f"seed-{self.seed}"
 
     def run(self, name: str, config: Path, changes: Mapping[str, Any], judge: str) -> dict:
-        """Train and judge, unless that has happened.
+        """Train, and judge on each place of the group, unless that has happened.
 
         Args:
             name: of the run.
             config: shipped config.
             changes: what a config of ours changes of it.
-            judge: ``probe``: frozen features; ``head``: the last weights by their own head;
-                ``best``: those of the best epoch.
+            judge: sources of a probe, or by the model's own head: ``last`` or ``best`` weights.
 
         Returns:
-            ``miou`` percent, ``iou`` by class, ``seconds`` of the training, ``steps``; of DOS also
-            ``random`` and ``raw``, entries like this one.
+            source (``student``, ``random``, ``raw``) or ``own-head`` -> place -> ``miou``,
+            percent, and ``iou`` by class; ``seconds`` of the training.
         """
         folder = self.folder(name)
         changes = dict(changes, seed=self.seed, save_path=str(folder))
@@ -145,77 +159,121 @@ class Bench:
         lines = [f"_base_ = [{str(config)!r}]", *(f"{k} = {v!r}" for k, v in changes.items())]
         ours.write_text("\n".join(lines) + "\n")
         words = [common.TRAIN, "--config-file", str(ours)]
-        seconds = common.run_on_host(self.args.host, words, folder / "train.out")
+        found = dict(settings=settings)
+        found["seconds"] = common.run_on_host(self.args.host, words, folder / "train.out")
+        found |= self.judge(folder, config, changes, judge)
+        write_notes(folder / "result.json", found)
+        told = []
+        for source, scores in found.items():
+            if isinstance(scores, dict):
+                told.append(" ".join([source, *(f"{scores[p]['miou']:.1f}" for p in self.group)]))
+        print(
+            f"without {' '.join(self.group)}, seed {self.seed}, {name}: {'; '.join(told)}",
+            flush=True,
+        )
+        return found
+
+    def judge(
+        self, folder: Path, config: Path, changes: Mapping[str, Any], judge: str
+    ) -> dict[str, dict]:
+        """Source -> place -> ``miou`` and ``iou``."""
         scored = folder / "scores.json"
-        if judge == "probe":
-            words = ["-m", "dos_plugin.cli", "probe", str(folder / "model/model_last.pth")]
+        words = [str(common.ROOT / "benchmarks/by_place.py")]
+        if judge in ("last", "best"):
+            words += [str(folder / "model" / f"model_{judge}.pth"), "--sources", "own-head"]
+        else:
+            words += [str(folder / "model/model_last.pth"), "--sources", *judge.split()]
+            words += ["--train-scans", str(4 * self.scans // SCANS_A_PLACE)]
             if config == CONFIGS["Sonata"]:
                 words += ["--config", str(self.probed_as(folder, changes))]
-            sources = ["student"]
-            if name == "DOS" or name in RECIPES:  # others have the first one's backbone
-                sources += ["random", "raw"]
-            words += ["--no-knn", "--sources", *sources, "--train-scans", "40"]
-            words += ["--val-scans", "10", "--data", str(self.root(self.place))]
-            common.run_on_host(
-                self.args.host, [*words, "--json", str(scored)], folder / "probe.out"
-            )
-            by_source = json.loads(scored.read_text())["probe"]
-            found = by_source["student"] | {k: by_source[k] for k in sources[1:]}
-        else:
-            weights = folder / "model" / f"model_{'best' if judge == 'best' else 'last'}.pth"
-            words = [str(common.ROOT / "benchmarks/own_head.py"), str(weights)]
-            words += ["--data", str(self.root(self.place)), "--json", str(scored)]
-            common.run_on_host(self.args.host, words, folder / "head.out")
-            found = json.loads(scored.read_text())
-        found |= dict(settings=settings, seconds=seconds)
-        write_notes(folder / "result.json", found)
-        print(f"{self.place}, seed {self.seed}, {name}: {found['miou']:.1f}", flush=True)
-        return found
+        words += ["--json", str(scored), "--", *(str(self.root(place)) for place in self.group)]
+        common.run_on_host(self.args.host, words, folder / "judge.out")
+        return {
+            source: dict(zip(self.group, scores))
+            for source, scores in json.loads(scored.read_text()).items()
+        }
 
     def probed_as(self, folder: Path, changes: Mapping[str, Any]) -> Path:
         """The config that a probe builds Sonata's backbone from."""
-        ours = folder / "probed_as.py"
-        lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {changes['data']!r}"]
-        ours.write_text("\n".join(lines) + "\n")
+        ours, model, data = folder / "probed_as.py", changes["model"], changes["data"]
+        train = {key: value for key, value in data["train"].items() if key != "transform"}
+        model = dict(
+            up_cast_level=model["up_cast_level"], backbone_out_channels=model["head_in_channels"]
+        )
+        lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
+        ours.write_text("\n".join([*lines, f"model = {model!r}"]) + "\n")
         return ours
 
     def pretrain(
-        self, row: str, config: Path, steps: float, root: Path, scans: int, **more: Any
+        self,
+        row: str,
+        steps: float,
+        root: Path | None = None,
+        scans: int | None = None,
+        config: Path = DEMO,
+        max_size: int | None = None,
+        model: Mapping[str, Any] | None = None,
     ) -> dict:
-        """Pretrain on the scans of a data root, and probe."""
-        batch_size = more.get("batch_size", self.args.batch_size)
-        epoch = max(1, round(steps * batch_size / scans))
-        train: dict[str, Any] = dict(data_root=str(root))
+        """Pretrain by the demo's recipe on the scans of a data root, and probe."""
+        root, scans = root or self.root(self.group[0]), scans or self.scans
+        epoch = max(1, round(steps * BATCH_SIZE / scans))
+        changed, transform = in_the_demo(config, max_size)
+        train: dict[str, Any] = dict(data_root=str(root), transform=transform)
         if (root / "dataset").is_dir():
             train |= dict(type="SemanticKITTIDataset", split="train")
-        if size := more.pop("max_size", None):
-            train["transform"] = runpy.run_path(str(config))["transform"]
-            train["transform"][2] |= dict(max_size=size)  # of TwoViews
-        changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=batch_size)
-        changes |= dict(data=dict(train=train, names=CLASSES)) | more
-        return self.run(row, config, changes, "probe") | dict(steps=epoch * scans // batch_size)
+        changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=BATCH_SIZE, hooks=HOOKS)
+        changes |= dict(data=dict(train=train, names=CLASSES), model=changed | dict(model or {}))
+        sources = (
+            ["student"] + ["random"] * (row == "DOS" or bool(model)) + ["raw"] * (row == "DOS")
+        )
+        found = self.run(row, config, changes, " ".join(sources))
+        return found | dict(steps=epoch * scans // BATCH_SIZE)
 
     def segment(self, row: str, weight: Path | None, root: Path, **more: Any) -> dict:
-        """Fine-tune, from a checkpoint or from random weights."""
+        """Fine-tune on crops of scans, from a checkpoint or from random weights."""
         kitti: dict[str, Any] = dict(type="SemanticKITTIDataset", data_root=str(root))
-        val = dict(kitti, data_root=str(more.pop("val", self.root(self.place))))
-        data = dict(num_classes=len(CLASSES), names=CLASSES, train=kitti, val=val, test=val)
-        changes: dict[str, Any] = dict(data=data, batch_size=self.args.batch_size)
+        val = dict(kitti, data_root=str(more.pop("val", self.root(self.group[0]))))
+        transform = runpy.run_path(str(SEGMENTATION))["data"]["train"]["transform"]
+        after = next(i for i, t in enumerate(transform) if t["type"] == "GridSample") + 1
+        transform.insert(after, dict(type="SphereCrop", point_max=self.args.crop, mode="random"))
+        data = dict(num_classes=len(CLASSES), names=CLASSES, val=val, test=val)
+        data["train"] = dict(kitti, transform=transform)
+        changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
         changes |= dict(weight=weight and str(weight), model=dict(num_classes=len(CLASSES)))
         if weight is None:  # all at one rate: nothing is there to be kept
             changes |= dict(param_dicts=[], scheduler=dict(max_lr=0.003))
-        judge = more.pop("judge", "head")
+        judge = more.pop("judge", "last")
         return self.run(row, CONFIGS["supervised"], changes | more, judge)
 
 
+def in_the_demo(config: Path, max_size: int | None) -> tuple[dict[str, Any], list[dict]]:
+    """What gives a config the demo's recipe: options of the model, and the transforms.
+
+    Args:
+        config: the demo's, one of the ablation's, or Sonata's.
+        max_size: of the views, points; None for the demo's.
+    """
+    demo = runpy.run_path(str(DEMO))
+    channels, level = (demo["model"][key] for key in ("backbone_out_channels", "up_cast_level"))
+    transform, views = demo["transform"], demo["transform"][2]  # TwoViews
+    views["max_size"] = max_size or views["max_size"]
+    if config != CONFIGS["Sonata"]:
+        return dict(backbone_out_channels=channels, up_cast_level=level), transform
+    transform = runpy.run_path(str(config))["data"]["train"]["transform"]
+    # Sonata makes its voxels in the model.
+    augment = [t for t in views["view_transform"] if t["type"] != "GridSample"]
+    generator = next(t for t in transform if t["type"] == "MultiViewGenerator")
+    generator |= dict(global_transform=augment, local_transform=augment, max_size=views["max_size"])
+    return dict(head_in_channels=channels, up_cast_level=level), transform
+
+
 def rows_of(bench: Bench) -> dict[str, dict]:
-    """All rows of a place and a seed that were asked for."""
+    """All rows of a group and a seed that were asked for: place -> scores, seconds."""
     args, wanted = bench.args, bench.args.rows
-    scans = 10 * len(KITTI_TRAIN)
-    everything = bench.root(bench.place)
-    dos = bench.pretrain("DOS", PRETRAININGS["DOS"], args.steps, everything, scans)
+    dos = bench.pretrain("DOS", args.steps)
     weight = bench.folder("DOS") / "model/model_last.pth"
-    table = {"raw inputs": dos.pop("raw"), "random weights": dos.pop("random"), "DOS": dos}
+    table = {"raw inputs": dict(student=dos["raw"])}
+    table |= {"random weights": dict(student=dos["random"]), "DOS": dos}
     for row, config in PRETRAININGS.items():
         if row not in wanted or row == "DOS":
             continue
@@ -224,29 +282,27 @@ def rows_of(bench: Bench) -> dict[str, dict]:
             equal = table.get("Sonata, equal steps")
             if equal is None:
                 sys.exit("--rows: 'Sonata, equal time' needs 'Sonata, equal steps'")
-            epochs = math.ceil(
-                args.steps * args.batch_size / scans * dos["seconds"] / equal["seconds"]
-            )
-            steps = epochs * scans / args.batch_size
-        table[row] = bench.pretrain(row, config, steps, everything, scans)
-    for row, (factor, more) in RECIPES.items():
+            an_epoch = equal["seconds"] / equal["steps"] * bench.scans / BATCH_SIZE
+            steps = math.ceil(dos["seconds"] / an_epoch) * bench.scans / BATCH_SIZE
+        table[row] = bench.pretrain(row, steps, config=config)
+    for row, (factor, size, model) in VARIANTS.items():
         if row in wanted:
-            more = dict(more, batch_size=4, hooks=HOOKS)
-            found = bench.pretrain(row, DEMO, args.steps * factor, everything, scans, **more)
-            table[f"{row}: random weights"], table[row] = found.pop("random"), found
+            found = bench.pretrain(row, args.steps * factor, max_size=size, model=model)
+            if model:
+                table[f"random weights{row.removeprefix('DOS')}"] = dict(student=found["random"])
+            table[row] = found
     for row, factor in STEPS.items():
         if row in wanted:
-            steps = args.steps * factor
-            table[row] = bench.pretrain(row, PRETRAININGS["DOS"], steps, everything, scans)
+            table[row] = bench.pretrain(row, args.steps * factor)
     for row, number in SCANS.items():
         if row in wanted:
-            root = bench.part(number / scans) if number else joint(args, bench.place)
+            root = bench.part(number / bench.scans) if number else joint(args, bench.group)
             count = number or len(list((root / "train").iterdir()))
-            table[row] = bench.pretrain(row, PRETRAININGS["DOS"], args.steps, root, count)
+            table[row] = bench.pretrain(row, args.steps, root, count)
     for row, share in FEW.items():
         if row not in wanted:
             continue
-        epoch = max(1, round(args.label_steps * args.batch_size / (share * scans)))
+        epoch = max(1, round(args.label_steps * BATCH_SIZE / (share * bench.scans)))
         for start in STARTS:
             name = f"{row}, {start}"
             start_weight = weight if start == "DOS" else None
@@ -254,23 +310,23 @@ def rows_of(bench: Bench) -> dict[str, dict]:
                 name, start_weight, bench.part(share), epoch=epoch, eval_epoch=1
             )
     if SUPERVISED in wanted:
-        stop = next(p for p in reversed(KITTI_TRAIN) if p != bench.place)
-        root = bench.root(stop, bench.place)
+        stop = next(p for p in reversed(KITTI_TRAIN) if p not in bench.group)
+        root = bench.root(stop)
         epoch = args.supervised_epochs
         table[SUPERVISED] = bench.segment(
-            SUPERVISED, None, root, val=root, epoch=epoch, eval_epoch=epoch, judge="best"
+            SUPERVISED, None, root, val=root, epoch=epoch, eval_epoch=10, judge="best"
         )
     return table
 
 
-def joint(args: Any, place: str) -> Path:
-    """Unlabelled scans of SemanticKITTI without a place, of two KITTI drives and of nuScenes."""
-    out = (args.out / "joint" / place).resolve()
+def joint(args: Any, group: Sequence[str]) -> Path:
+    """Unlabelled scans of SemanticKITTI without some places, of two KITTI drives, of nuScenes."""
+    out = (args.out / "joint" / "-".join(group)).resolve()
     if out.is_dir():
         return out
     sequences = args.data / "semantic_kitti/dataset/sequences"
     sources = [
-        [str(sequences / other / "velodyne") for other in PLACES if other != place],
+        [str(sequences / other / "velodyne") for other in PLACES if other not in group],
         [str(args.data / "kitti_raw")],
         [str(args.data / "nuscenes/samples/LIDAR_TOP")],
     ]
@@ -282,28 +338,30 @@ def joint(args: Any, place: str) -> Path:
     return out
 
 
-def show(tables: Mapping[str, Sequence[Mapping[str, dict]]]) -> list[dict[str, Any]]:
-    """Rows for printing: mIoU by place, means over the seeds, and over places."""
+def show(tables: Mapping[tuple[str, ...], Sequence[Mapping[str, dict]]]) -> list[dict[str, Any]]:
+    """Rows for printing: mIoU by place, a number a seed; mean over places, std over them."""
     names = list(dict.fromkeys(name for t in tables.values() for seed in t for name in seed))
     lines = []
     for name in names:
         line: dict[str, Any] = {"row": name}
-        means = []
-        for place, seeds in tables.items():
-            values = [seed[name]["miou"] for seed in seeds]
-            means.append(statistics.mean(values))
-            line[f"place {place}"] = " ".join(f"{value:.1f}" for value in values)
+        means, seconds = [], []
+        for group, seeds in tables.items():
+            runs = [seed[name] for seed in seeds if name in seed]
+            seconds += [run["seconds"] for run in runs if "seconds" in run]
+            for place in group:
+                scores = [run.get("student") or run["own-head"] for run in runs]
+                values = [score[place]["miou"] for score in scores]
+                means.append(statistics.mean(values))
+                line[f"place {place}"] = " ".join(f"{value:.1f}" for value in values)
         line["mean"] = statistics.mean(means)
         line["std over places"] = statistics.stdev(means) if len(means) > 1 else None
-        runs = [seed[name] for seeds in tables.values() for seed in seeds]
-        trained = [run["seconds"] for run in runs if "seconds" in run]
-        line["seconds"] = statistics.mean(trained) if trained else None
+        line["seconds"] = statistics.mean(seconds) if seconds else None
         lines.append(line)
     return lines
 
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A bar for each row, places as dots."""
+    """A bar for each row, places and seeds as dots."""
     from matplotlib import pyplot as plt
 
     from dos_plugin.drawing.charts import BLUE, GREY, STYLE
@@ -323,6 +381,14 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         plt.close(figure)
 
 
+def group_of(text: str) -> tuple[str, ...]:
+    """Places from a word of the command line."""
+    group = tuple(text.split(","))
+    if not set(group) < set(PLACES) or len(set(group)) < len(group):
+        raise argparse.ArgumentTypeError(f"{text!r}: places are {', '.join(PLACES)}")
+    return group
+
+
 def main() -> None:
     """Run, print, write."""
     options = common.parser(__doc__)
@@ -331,27 +397,44 @@ def main() -> None:
     add("--out", type=Path, default=Path("exp/real"), help="default %(default)s")
     add("--host", choices=common.HOSTS, default="embedded", help="default %(default)s")
     add("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help="; ".join(ROWS))
-    add("--places", nargs="+", choices=PLACES, default=[OFFICIAL], help="held out, one at a time")
+    add(
+        "--held-out",
+        nargs="+",
+        type=group_of,
+        default=[(OFFICIAL,)],
+        metavar="PLACES",
+        help="places with commas: held out together; one after another otherwise; default 08",
+    )
     add("--seeds", type=int, nargs="+", default=[0])
     add("--steps", type=int, default=500, help="of a pretraining; default %(default)s")
-    add("--batch-size", type=int, default=2, help="scans a step; default %(default)s")
     add("--label-steps", type=int, default=150, help="of a fine-tuning; default %(default)s")
-    add("--supervised-epochs", type=int, default=10, help="default %(default)s")
-    add("--jobs", type=int, default=1, help="places and seeds at a time")
+    add("--supervised-epochs", type=int, default=20, help="default %(default)s")
+    add(
+        "--crop",
+        type=int,
+        default=10000,
+        help="points to train on with labels; default %(default)s",
+    )
+    add("--jobs", type=int, default=1, help="groups and seeds at a time")
     args = options.parse_args()
     args.out, args.data = args.out.absolute(), args.data.expanduser().absolute()
     if not (args.data / "semantic_kitti/dataset/sequences").is_dir():
         sys.exit(f"--data: no semantic_kitti/dataset/sequences in {args.data}")
+    places = [place for group in args.held_out for place in group]
+    if len(set(places)) < len(places):
+        sys.exit(f"--held-out: a place is named twice in {' '.join(places)}")
     if args.host == "embedded":
         args.rows = [row for row in args.rows if not row.startswith("Sonata")]
-    benches = [Bench(args, place, seed) for place in args.places for seed in args.seeds]
-    tables: dict[str, list[dict[str, dict]]] = {place: [] for place in args.places}
+    benches = [Bench(args, group, seed) for group in args.held_out for seed in args.seeds]
+    tables: dict[tuple[str, ...], list[dict[str, dict]]] = {g: [] for g in args.held_out}
     with ThreadPoolExecutor(args.jobs) as pool:
         for bench, table in zip(benches, pool.map(rows_of, benches)):
-            tables[bench.place].append(table)
-    for place, seeds in tables.items():
-        occurring = [name for name, value in seeds[0]["DOS"]["iou"].items() if value is not None]
-        print(f"place {place} has {len(occurring)} of 19 classes: {', '.join(occurring)}")
+            tables[bench.group].append(table)
+    for group, seeds in tables.items():
+        for place in group:
+            iou = seeds[0]["DOS"]["student"][place]["iou"]
+            has = [name for name, value in iou.items() if value is not None]
+            print(f"place {place} has {len(has)} of 19 classes: {', '.join(has)}")
     lines = show(tables)
     common.print_table(lines)
     draw(lines, args.out / "real.png")

@@ -14,7 +14,7 @@ A run that is finished is kept, so the same command goes on. Seconds are CPU tim
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,28 +26,34 @@ from dos_plugin.scenes import write_scenes
 CONFIG = common.ROOT / "configs/dos/pretrain-dos-v1m1-9-demo.py"
 VIEWS, MASK = "data.train.transform.2", "data.train.transform.3"
 SCALE = f"{VIEWS}.view_transform.1.scale"
+
+
+def stages(*channels: int) -> tuple[str, ...]:
+    """A backbone of stages of these widths, heads of 16 channels, whose voxels are distilled."""
+
+    def listed(values: Iterable[int]) -> str:
+        return f"[{','.join(map(str, values))}]"
+
+    return (
+        f"model.backbone.enc_channels={listed(channels)}",
+        f"model.backbone.enc_num_head={listed(width // 16 for width in channels)}",
+        f"model.backbone.enc_depths={listed(1 for _ in channels)}",
+        f"model.backbone.enc_patch_size={listed(128 for _ in channels)}",
+        f"model.backbone.stride={listed(2 for _ in channels[1:])}",
+        f"model.up_cast_level={len(channels) - 1}",
+        f"model.backbone_out_channels={sum(channels)}",
+    )
+
+
 # The recipe before the search, from which each row changes one thing.
+FINE = stages(32, 64, 128, 192)
 BEFORE = (
-    "model.backbone.enc_channels=[32,64,128,192]",
-    "model.backbone.enc_num_head=[2,4,8,12]",
+    *FINE,
     "model.up_cast_level=2",
     "model.backbone_out_channels=384",
     f"{SCALE}=[0.95,1.05]",
 )
-FINE = ("model.up_cast_level=3", "model.backbone_out_channels=416")
 STRETCH = f"{SCALE}=[0.8,1.2]"
-
-
-def wide(*channels: int) -> tuple[str, ...]:
-    """A wider backbone, heads of 16 channels, whose voxels are distilled."""
-    listed = ",".join(map(str, channels))
-    heads = ",".join(str(width // 16) for width in channels)
-    return (
-        f"model.backbone.enc_channels=[{listed}]",
-        f"model.backbone.enc_num_head=[{heads}]",
-        "model.up_cast_level=3",
-        f"model.backbone_out_channels={sum(channels)}",
-    )
 
 
 FACTORS: dict[str, tuple[str, ...]] = {
@@ -84,8 +90,9 @@ FACTORS: dict[str, tuple[str, ...]] = {
         "scheduler.max_lr=0.0005",
     ),
     "level 3, scale, mask 0.5": (*FINE, STRETCH, f"{MASK}.mask_ratio=0.5"),
-    "level 3, scale, 1.5 x as wide": (*wide(48, 96, 192, 256), STRETCH),
-    "level 3, scale, 2 x as wide": (*wide(64, 128, 256, 384), STRETCH),
+    "level 3, scale, 1.5 x as wide": (*stages(48, 96, 192, 256), STRETCH),
+    "level 3, scale, 2 x as wide": (*stages(64, 128, 256, 384), STRETCH),
+    "level 3, scale, fifth stage": (*stages(32, 64, 128, 192, 256), STRETCH),  # now
 }
 NOW = "now"  # the shipped config as it is
 # The demo's hooks that train; those that draw and probe would take as long again.

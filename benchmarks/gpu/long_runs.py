@@ -32,7 +32,7 @@ import numpy as np
 
 import common
 from dos_plugin.scenes import write_scenes
-from recipe import CONFIG, HOOKS, STRETCH, wide
+from recipe import CONFIG, HOOKS, stages
 
 WORK = Path(os.environ.get("DOS_GPU_WORK", "exp/dos-gpu")).absolute()
 PACK = common.ROOT / "benchmarks/gpu/pack/real.npz.xz"
@@ -43,7 +43,7 @@ STREETS = 640
 
 # Where to learn, and what is changed of the demo's config.
 Variant = tuple[tuple[str, ...], tuple[str, ...]]
-DOUBLE = (*wide(64, 128, 256, 384), STRETCH)
+DOUBLE = stages(64, 128, 256, 384, 512)
 VARIANTS: dict[str, Variant] = {
     "173 real scans": (("kitti", "others"), ()),
     "streets": (("streets",), ()),
