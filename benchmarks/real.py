@@ -61,8 +61,8 @@ PRETRAININGS = {
 }
 # Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
 WIDE = dict(
-    backbone=dict(enc_channels=(64, 128, 256, 384, 512), enc_num_head=(4, 8, 16, 24, 32)),
-    backbone_out_channels=1344,
+    backbone=dict(enc_channels=(64, 128, 256, 512, 768), enc_num_head=(4, 8, 16, 32, 48)),
+    backbone_out_channels=1728,
 )
 VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
     "DOS, views of 1,500": (1, 1500, {}),
@@ -406,7 +406,7 @@ def main() -> None:
         help="places with commas: held out together; one after another otherwise; default 08",
     )
     add("--seeds", type=int, nargs="+", default=[0])
-    add("--steps", type=int, default=500, help="of a pretraining; default %(default)s")
+    add("--steps", type=int, default=300, help="of a pretraining; default %(default)s")
     add("--label-steps", type=int, default=150, help="of a fine-tuning; default %(default)s")
     add("--supervised-epochs", type=int, default=20, help="default %(default)s")
     add(

@@ -50,8 +50,8 @@ model = dict(
         order=("z", "z-trans", "hilbert", "hilbert-trans"),
         stride=(2, 2, 2, 2),
         enc_depths=(1, 1, 1, 1, 1),
-        enc_channels=(32, 64, 128, 192, 256),
-        enc_num_head=(2, 4, 8, 12, 16),
+        enc_channels=(32, 64, 128, 256, 384),
+        enc_num_head=(2, 4, 8, 16, 24),
         enc_patch_size=(128, 128, 128, 128, 128),
         mlp_ratio=2,
         qkv_bias=True,
@@ -68,7 +68,7 @@ model = dict(
         enc_mode=True,
     ),
     teacher_custom=dict(drop_path=0.0),
-    backbone_out_channels=672,  # 256 + 192 + 128 + 64 + 32
+    backbone_out_channels=864,  # 384 + 256 + 128 + 64 + 32
     up_cast_level=4,  # the voxels themselves
     head=dict(hidden_channels=256, out_channels=64),
     num_prototypes=256,
@@ -82,8 +82,8 @@ model = dict(
 )
 
 # scheduler settings
-epoch = 30
-eval_epoch = 30
+epoch = 25
+eval_epoch = 25
 base_lr = 0.001
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.04)
 scheduler = dict(

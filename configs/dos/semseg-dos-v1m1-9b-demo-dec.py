@@ -15,8 +15,8 @@ model = dict(
     backbone_out_channels=32,
     backbone=dict(
         dec_depths=(1, 1, 1, 1),
-        dec_channels=(32, 64, 128, 192),
-        dec_num_head=(2, 4, 8, 12),
+        dec_channels=(32, 64, 128, 256),
+        dec_num_head=(2, 4, 8, 16),
         dec_patch_size=(128, 128, 128, 128),
         enc_mode=False,
     ),
