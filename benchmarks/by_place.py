@@ -22,7 +22,7 @@ import dos_plugin.register  # noqa: F401
 from dos_plugin.host import active_host
 from dos_plugin.probing.compare import KEPT_TRAIN, KEPT_VAL, feature_function, gather
 from dos_plugin.probing.probe import Scores, confusion_matrix, linear_probe, scores
-from dos_plugin.probing.scans import Scan, ScanSource, class_names
+from dos_plugin.probing.scans import Scan, ScanSource, class_names, count_classes
 from dos_plugin.runs.run import Run, open_run
 
 SEEDS = 3
@@ -79,17 +79,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file to write")
     args = parser.parse_args()
     run = open_run(args.checkpoint, args.config)
-    names = class_names(run, args.places[0])
     val = [list(ScanSource(run, root, "val")) for root in args.places]
     train: list[Scan] = []
     if set(args.sources) != {OWN_HEAD}:
         train = list(ScanSource(run, args.places[0], "train", args.train_scans))
+    names = class_names(run, args.places[0])
+    classes = count_classes([*train, *(scan for scans in val for scan in scans)], names)
+    names += [f"class {k}" for k in range(len(names), classes)]
     result = {}
     for source in args.sources:
         if source == OWN_HEAD:
-            found = by_own_head(run, val, len(names))
+            found = by_own_head(run, val, classes)
         else:
-            found = by_probe(run, source, train, val, len(names))
+            found = by_probe(run, source, train, val, classes)
         result[source] = [entry(place, names) for place in found]
         print(source, " ".join(f"{place['miou']:.1f}" for place in result[source]))
     args.json.write_text(json.dumps(result) + "\n")

@@ -1,8 +1,10 @@
 """The benchmarks run as typed, at tiny sizes, and write the documented keys."""
 
+import argparse
 import functools
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -13,16 +15,22 @@ import pytest
 import torch
 
 from dos_plugin.cpu.checkout import find_pointcept
+from dos_plugin.probing.compare import probe_run
+from dos_plugin.probing.scans import ScanSource
+from dos_plugin.runs.run import open_run
+from tests.tiny_run import write_run, write_scans
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import by_place  # noqa: E402
 import common  # noqa: E402
 import detection  # noqa: E402
 import detection_kitti  # noqa: E402
 import loss  # noqa: E402
 import matching  # noqa: E402
 import orders  # noqa: E402
+import real  # noqa: E402
 import sinkhorn  # noqa: E402
 import views  # noqa: E402
 
@@ -164,6 +172,56 @@ def test_detection_from_logs(monkeypatch, tmp_path, capsys):
     assert report["summary"]["mAP DOS"] == pytest.approx(30)
     assert report["summary"]["gains in mAP"] == pytest.approx([20])
     assert "random-0: mAP 10.00, NDS 25.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", [("08",), ("08", "02", "05"), ("02", "05"), ("10",)])
+def test_held_out_places_are_in_no_training_sequence(tmp_path, group):
+    source = tmp_path / "semantic_kitti/dataset/sequences"
+    for place in real.PLACES:
+        (source / place / "velodyne").mkdir(parents=True)
+    args = argparse.Namespace(data=tmp_path, out=tmp_path / "out")
+    bench = real.Bench(args, group, seed=0)
+    for val in (*group, next(p for p in real.PLACES if p not in group)):  # or an inner validation
+        sequences = bench.root(val) / "dataset/sequences"
+        assert sorted(path.name for path in sequences.iterdir()) == real.PLACES
+        taken = {p.name: p.resolve().name for p in sequences.iterdir() if p.is_symlink()}
+        assert taken.pop("08") == val
+        assert sorted(taken.values()) == sorted(set(real.PLACES) - {*group, val})
+        assert all((sequences / name / "velodyne").is_dir() for name in real.PLACES)
+    assert bench.scans == 10 * (11 - len(group))
+
+
+@pytest.mark.parametrize("size", [None, 1500])
+def test_rows_of_real_scans_have_the_demos_recipe(size):
+    demo = runpy.run_path(str(real.DEMO))
+    augmented = demo["transform"][2]["view_transform"]
+    for row, config in real.PRETRAININGS.items():
+        model, transform = real.in_the_demo(config, size)
+        views = next(t for t in transform if "max_size" in t)
+        assert views["max_size"] == (size or 4000)
+        if row.startswith("Sonata"):
+            assert views["local_transform"] == [t for t in augmented if t["type"] != "GridSample"]
+            assert model == dict(head_in_channels=864, up_cast_level=4)
+        else:
+            assert views["view_transform"] == augmented
+            assert model.items() <= demo["model"].items()
+
+
+def test_places_are_scored_as_the_probe_does(tmp_path, monkeypatch):
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root in roots:
+        write_scans(root, "train", 2)
+        write_scans(root, "val", 1 + roots.index(root))
+    checkpoint = write_run(tmp_path / "run", roots[0]) / "model/model_last.pth"
+    found = run(by_place, monkeypatch, tmp_path, str(checkpoint), *map(str, roots),
+                "--sources", "student", "raw")  # fmt: skip
+    for root, *scores in zip(roots, found["student"], found["raw"]):
+        opened = open_run(checkpoint)
+        scans = [list(ScanSource(opened, root, split)) for split in ("train", "val")]
+        expected = probe_run(opened, *scans, sources=("student", "raw"), knn=False)
+        for entry, name in zip(scores, ("student", "raw")):
+            assert entry["miou"] == pytest.approx(expected[name]["miou"])
+            assert entry["iou"] == pytest.approx(expected[name]["iou"])
 
 
 SMALL_VIEWS = ("--columns", "100", "--scans", "2", "--repeats", "1", "--warmup", "0")
