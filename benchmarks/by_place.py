@@ -76,10 +76,11 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="of another run, to build the backbone from")
     parser.add_argument("--sources", nargs="+", default=["student"], help=f"or {OWN_HEAD}")
     parser.add_argument("--train-scans", type=int, default=40, help="of the first place's root")
+    parser.add_argument("--val-scans", type=int, help="of each place; default all")
     parser.add_argument("--json", type=Path, required=True, help="file to write")
     args = parser.parse_args()
     run = open_run(args.checkpoint, args.config)
-    val = [list(ScanSource(run, root, "val")) for root in args.places]
+    val = [list(ScanSource(run, root, "val", args.val_scans)) for root in args.places]
     train: list[Scan] = []
     if set(args.sources) != {OWN_HEAD}:
         train = list(ScanSource(run, args.places[0], "train", args.train_scans))

@@ -12,9 +12,10 @@ is scored the number 08, so that the host's own splits hold for it.
 
 All rows of frozen features have the demo's recipe (views, batch, voxels that are distilled), and
 what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has four scans of each
-training place. Sonata runs on Pointcept alone; its second row has DOS's CPU time. mIoU is that over
-those of the 19 classes which the held-out place has. Training with labels has crops of whole scans;
-the supervised row is the best epoch on another of the training places, by its own head.
+place, on either side. Sonata runs on Pointcept alone; its second row has DOS's CPU time. mIoU is
+that over those of the 19 classes which the held-out place has. Training with labels has crops of
+whole scans; the supervised row is the best epoch on another of the training places, by its own
+head.
 
 A run that is finished is kept, so the same command goes on. Steps are optimizer steps.
 """
@@ -43,6 +44,7 @@ from recipe import HOOKS
 OFFICIAL = "08"
 PLACES = sorted((*KITTI_TRAIN, OFFICIAL))
 SCANS_A_PLACE = 10
+PROBED = 4  # of them, on either side of a probe: neighbours show the same
 ABLATION = common.ROOT / "configs/dos/ablation"
 SEGMENTATION = common.ROOT / "configs/dos/_base_/semseg-demo.py"
 BATCH_SIZE = 4  # scans a step of a pretraining, as in the demo
@@ -150,19 +152,22 @@ class Bench:
         """
         folder = self.folder(name)
         changes = dict(changes, seed=self.seed, save_path=str(folder))
-        settings = digest([str(config.relative_to(common.ROOT)), changes, judge])
-        found = read_notes(folder / "result.json")
-        if found.get("settings") == settings:
+        settings = digest([str(config.relative_to(common.ROOT)), changes])
+        result = folder / "result.json"
+        found = read_notes(result)
+        if found.get("settings") != settings:
+            folder.mkdir(parents=True, exist_ok=True)
+            ours = folder / "ours.py"
+            lines = [f"_base_ = [{str(config)!r}]", *(f"{k} = {v!r}" for k, v in changes.items())]
+            ours.write_text("\n".join(lines) + "\n")
+            words = [common.TRAIN, "--config-file", str(ours)]
+            seconds = common.run_on_host(self.args.host, words, folder / "train.out")
+            found = dict(settings=settings, seconds=seconds)
+            write_notes(result, found)
+        if found.get("judged") == judge:
             return found
-        folder.mkdir(parents=True, exist_ok=True)
-        ours = folder / "ours.py"
-        lines = [f"_base_ = [{str(config)!r}]", *(f"{k} = {v!r}" for k, v in changes.items())]
-        ours.write_text("\n".join(lines) + "\n")
-        words = [common.TRAIN, "--config-file", str(ours)]
-        found = dict(settings=settings)
-        found["seconds"] = common.run_on_host(self.args.host, words, folder / "train.out")
-        found |= self.judge(folder, config, changes, judge)
-        write_notes(folder / "result.json", found)
+        found |= self.judge(folder, config, changes, judge) | dict(judged=judge)
+        write_notes(result, found)
         told = []
         for source, scores in found.items():
             if isinstance(scores, dict):
@@ -183,10 +188,17 @@ class Bench:
             words += [str(folder / "model" / f"model_{judge}.pth"), "--sources", "own-head"]
         else:
             words += [str(folder / "model/model_last.pth"), "--sources", *judge.split()]
-            words += ["--train-scans", str(4 * self.scans // SCANS_A_PLACE)]
+            words += ["--train-scans", str(PROBED * self.scans // SCANS_A_PLACE)]
             if config == CONFIGS["Sonata"]:
                 words += ["--config", str(self.probed_as(folder, changes))]
-        words += ["--json", str(scored), "--", *(str(self.root(place)) for place in self.group)]
+        words += [
+            "--val-scans",
+            str(PROBED),
+            "--json",
+            str(scored),
+            "--",
+            *(str(self.root(place)) for place in self.group),
+        ]
         common.run_on_host(self.args.host, words, folder / "judge.out")
         return {
             source: dict(zip(self.group, scores))
