@@ -66,7 +66,19 @@ WIDE = dict(
     backbone=dict(enc_channels=(64, 128, 256, 512, 768), enc_num_head=(4, 8, 16, 32, 48)),
     backbone_out_channels=1728,
 )
+FOUR_STAGES = dict(
+    backbone=dict(
+        stride=(2,) * 3,
+        enc_depths=(1,) * 4,
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128,) * 4,
+    ),
+    backbone_out_channels=416,
+    up_cast_level=3,
+)
 VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
+    "DOS, four stages": (1, 4000, FOUR_STAGES),  # the demo of 0.1.0
     "DOS, views of 1,500": (1, 1500, {}),
     "DOS, views of 8,000": (1 / 2, 8000, {}),
     "DOS, 2 x as wide": (1, 4000, WIDE),
@@ -152,7 +164,7 @@ class Bench:
         """
         folder = self.folder(name)
         changes = dict(changes, seed=self.seed, save_path=str(folder))
-        settings = digest([str(config.relative_to(common.ROOT)), changes])
+        settings = digest([DEMO.read_text(), config.read_text(), changes])
         result = folder / "result.json"
         found = read_notes(result)
         if found.get("settings") != settings:
@@ -191,14 +203,8 @@ class Bench:
             words += ["--train-scans", str(PROBED * self.scans // SCANS_A_PLACE)]
             if config == CONFIGS["Sonata"]:
                 words += ["--config", str(self.probed_as(folder, changes))]
-        words += [
-            "--val-scans",
-            str(PROBED),
-            "--json",
-            str(scored),
-            "--",
-            *(str(self.root(place)) for place in self.group),
-        ]
+        words += ["--val-scans", str(PROBED), "--json", str(scored), "--"]
+        words += [str(self.root(place)) for place in self.group]
         common.run_on_host(self.args.host, words, folder / "judge.out")
         return {
             source: dict(zip(self.group, scores))
@@ -235,10 +241,8 @@ class Bench:
             train |= dict(type="SemanticKITTIDataset", split="train")
         changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=BATCH_SIZE, hooks=HOOKS)
         changes |= dict(data=dict(train=train, names=CLASSES), model=changed | dict(model or {}))
-        sources = (
-            ["student"] + ["random"] * (row == "DOS" or bool(model)) + ["raw"] * (row == "DOS")
-        )
-        found = self.run(row, config, changes, " ".join(sources))
+        judge = "student random raw" if row == "DOS" else "student random" if model else "student"
+        found = self.run(row, config, changes, judge)
         return found | dict(steps=epoch * scans // BATCH_SIZE)
 
     def segment(self, row: str, weight: Path | None, root: Path, **more: Any) -> dict:

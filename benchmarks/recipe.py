@@ -54,6 +54,7 @@ BEFORE = (
     f"{SCALE}=[0.95,1.05]",
 )
 STRETCH = f"{SCALE}=[0.8,1.2]"
+FIFTH = (*stages(32, 64, 128, 192, 256), STRETCH)
 
 
 FACTORS: dict[str, tuple[str, ...]] = {
@@ -92,8 +93,12 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "level 3, scale, mask 0.5": (*FINE, STRETCH, f"{MASK}.mask_ratio=0.5"),
     "level 3, scale, 1.5 x as wide": (*stages(48, 96, 192, 256), STRETCH),
     "level 3, scale, 2 x as wide": (*stages(64, 128, 256, 384), STRETCH),
-    "level 3, scale, fifth stage": (*stages(32, 64, 128, 192, 256), STRETCH),
-    "level 3, scale, fifth stage, wider end": (*stages(32, 64, 128, 256, 384), STRETCH),  # now
+    "fifth stage": FIFTH,
+    "fifth stage, 2 scenes": (*FIFTH, "batch_size=2"),
+    "fifth stage, 8 scenes": (*FIFTH, "batch_size=8"),
+    "fifth stage, mask 0.5": (*FIFTH, f"{MASK}.mask_ratio=0.5"),
+    "fifth stage, wide": (*stages(32, 64, 128, 256, 384), STRETCH),  # now
+    "sixth stage": (*stages(32, 64, 128, 192, 256, 384), STRETCH),
 }
 NOW = "now"  # the shipped config as it is
 # The demo's hooks that train; those that draw and probe would take as long again.
