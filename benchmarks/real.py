@@ -10,12 +10,12 @@ is scored the number 08, so that the host's own splits hold for it.
     python benchmarks/real.py --data ~/.cache/dos-plugin/real --host pointcept
     python benchmarks/real.py --rows DOS "mask tokens, clustering" --held-out 08 02,05,07 00,04,10
 
-All rows of frozen features have the demo's recipe (views, batch, voxels that are distilled), and
-what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has four scans of each
-place, on either side. Sonata runs on Pointcept alone; its second row has DOS's CPU time. mIoU is
-that over those of the 19 classes which the held-out place has. Training with labels has crops of
-whole scans; the supervised row is the best epoch on another of the training places, by its own
-head.
+All rows of frozen features have the demo's recipe (views, batch, voxels that are distilled) with
+a fifth stage, and what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has
+four scans of each place, on either side. Sonata runs on Pointcept alone; its second row has DOS's
+CPU time. mIoU is that over those of the 19 classes which the held-out place has. Training with
+labels has crops of whole scans; the supervised row is the best epoch on another of the training
+places, by its own head.
 
 A run that is finished is kept, so the same command goes on. Steps are optimizer steps.
 """
@@ -63,7 +63,13 @@ PRETRAININGS = {
 }
 # Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
 WIDE = dict(
-    backbone=dict(enc_channels=(64, 128, 256, 512, 768), enc_num_head=(4, 8, 16, 32, 48)),
+    backbone=dict(
+        stride=(2,) * 4,
+        enc_depths=(1,) * 5,
+        enc_patch_size=(128,) * 5,
+        enc_channels=(64, 128, 256, 512, 768),
+        enc_num_head=(4, 8, 16, 32, 48),
+    ),
     backbone_out_channels=1728,
 )
 FOUR_STAGES = dict(
@@ -77,8 +83,17 @@ FOUR_STAGES = dict(
     backbone_out_channels=416,
     up_cast_level=3,
 )
+# What all rows have in place of the demo's four stages.
+STAGES = dict(
+    stride=(2,) * 4,
+    enc_depths=(1,) * 5,
+    enc_channels=(32, 64, 128, 256, 384),
+    enc_num_head=(2, 4, 8, 16, 24),
+    enc_patch_size=(128,) * 5,
+)
+CHANNELS, LEVEL = sum(STAGES["enc_channels"]), len(STAGES["stride"])
 VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
-    "DOS, four stages": (1, 4000, FOUR_STAGES),  # the demo of 0.1.0
+    "DOS, four stages": (1, 4000, FOUR_STAGES),  # the demo's backbone
     "DOS, views of 1,500": (1, 1500, {}),
     "DOS, views of 8,000": (1 / 2, 8000, {}),
     "DOS, 2 x as wide": (1, 4000, WIDE),
@@ -213,11 +228,9 @@ class Bench:
 
     def probed_as(self, folder: Path, changes: Mapping[str, Any]) -> Path:
         """The config that a probe builds Sonata's backbone from."""
-        ours, model, data = folder / "probed_as.py", changes["model"], changes["data"]
+        ours, data = folder / "probed_as.py", changes["data"]
         train = {key: value for key, value in data["train"].items() if key != "transform"}
-        model = dict(
-            up_cast_level=model["up_cast_level"], backbone_out_channels=model["head_in_channels"]
-        )
+        model = dict(up_cast_level=LEVEL, backbone_out_channels=CHANNELS, backbone=STAGES)
         lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
         ours.write_text("\n".join([*lines, f"model = {model!r}"]) + "\n")
         return ours
@@ -254,8 +267,15 @@ class Bench:
         transform.insert(after, dict(type="SphereCrop", point_max=self.args.crop, mode="random"))
         data = dict(num_classes=len(CLASSES), names=CLASSES, val=val, test=val)
         data["train"] = dict(kitti, transform=transform)
+        decoder = dict(
+            dec_depths=(1,) * 4,
+            dec_channels=(32, 64, 128, 256),
+            dec_num_head=(2, 4, 8, 16),
+            dec_patch_size=(128,) * 4,
+        )
+        model = dict(num_classes=len(CLASSES), backbone=STAGES | decoder)
         changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
-        changes |= dict(weight=weight and str(weight), model=dict(num_classes=len(CLASSES)))
+        changes |= dict(weight=weight and str(weight), model=model)
         if weight is None:  # all at one rate: nothing is there to be kept
             changes |= dict(param_dicts=[], scheduler=dict(max_lr=0.003))
         judge = more.pop("judge", "last")
@@ -270,17 +290,16 @@ def in_the_demo(config: Path, max_size: int | None) -> tuple[dict[str, Any], lis
         max_size: of the views, points; None for the demo's.
     """
     demo = runpy.run_path(str(DEMO))
-    channels, level = (demo["model"][key] for key in ("backbone_out_channels", "up_cast_level"))
     transform, views = demo["transform"], demo["transform"][2]  # TwoViews
     views["max_size"] = max_size or views["max_size"]
     if config != CONFIGS["Sonata"]:
-        return dict(backbone_out_channels=channels, up_cast_level=level), transform
+        return dict(backbone_out_channels=CHANNELS, up_cast_level=LEVEL, backbone=STAGES), transform
     transform = runpy.run_path(str(config))["data"]["train"]["transform"]
     # Sonata makes its voxels in the model.
     augment = [t for t in views["view_transform"] if t["type"] != "GridSample"]
     generator = next(t for t in transform if t["type"] == "MultiViewGenerator")
     generator |= dict(global_transform=augment, local_transform=augment, max_size=views["max_size"])
-    return dict(head_in_channels=channels, up_cast_level=level), transform
+    return dict(head_in_channels=CHANNELS, up_cast_level=LEVEL, backbone=STAGES), transform
 
 
 def rows_of(bench: Bench) -> dict[str, dict]:

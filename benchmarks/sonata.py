@@ -20,11 +20,11 @@ model = dict(
         type="PT-v3m2",
         in_channels=2,  # strength, height
         order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2, 2, 2),
-        enc_depths=(1, 1, 1, 1, 1),
-        enc_channels=(32, 64, 128, 256, 384),
-        enc_num_head=(2, 4, 8, 16, 24),
-        enc_patch_size=(128, 128, 128, 128, 128),
+        stride=(2, 2, 2),
+        enc_depths=(1, 1, 1, 1),
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128, 128, 128, 128),
         mlp_ratio=2,
         qkv_bias=True,
         qk_scale=None,
@@ -42,7 +42,7 @@ model = dict(
         mask_token=True,
     ),
     teacher_custom=dict(drop_path=0.0),
-    head_in_channels=832,
+    head_in_channels=384,
     head_hidden_channels=256,
     head_embed_channels=64,
     head_num_prototypes=256,
@@ -60,7 +60,7 @@ model = dict(
     momentum_final=1.0,
     match_max_k=8,
     match_max_r=1.6,
-    up_cast_level=3,
+    up_cast_level=2,
 )
 
 augmentations = [

@@ -43,7 +43,7 @@ STREETS = 640
 
 # Where to learn, and what is changed of the demo's config.
 Variant = tuple[tuple[str, ...], tuple[str, ...]]
-DOUBLE = stages(64, 128, 256, 512, 768)
+DOUBLE = stages(64, 128, 256, 384)
 VARIANTS: dict[str, Variant] = {
     "173 real scans": (("kitti", "others"), ()),
     "streets": (("streets",), ()),

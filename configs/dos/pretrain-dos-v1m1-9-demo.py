@@ -48,11 +48,11 @@ model = dict(
         type="PT-v3m2",
         in_channels=2,  # strength, height
         order=("z", "z-trans", "hilbert", "hilbert-trans"),
-        stride=(2, 2, 2, 2),
-        enc_depths=(1, 1, 1, 1, 1),
-        enc_channels=(32, 64, 128, 256, 384),
-        enc_num_head=(2, 4, 8, 16, 24),
-        enc_patch_size=(128, 128, 128, 128, 128),
+        stride=(2, 2, 2),
+        enc_depths=(1, 1, 1, 1),
+        enc_channels=(32, 64, 128, 192),
+        enc_num_head=(2, 4, 8, 12),
+        enc_patch_size=(128, 128, 128, 128),
         mlp_ratio=2,
         qkv_bias=True,
         qk_scale=None,
@@ -68,8 +68,8 @@ model = dict(
         enc_mode=True,
     ),
     teacher_custom=dict(drop_path=0.0),
-    backbone_out_channels=864,  # 384 + 256 + 128 + 64 + 32
-    up_cast_level=4,  # the voxels themselves
+    backbone_out_channels=416,  # 192 + 128 + 64 + 32
+    up_cast_level=3,  # the voxels themselves
     head=dict(hidden_channels=256, out_channels=64),
     num_prototypes=256,
     sinkhorn=dict(type="ZipfSinkhorn", alpha=1.3, num_iters=3, scope="batch"),
@@ -82,8 +82,8 @@ model = dict(
 )
 
 # scheduler settings
-epoch = 25
-eval_epoch = 25
+epoch = 30
+eval_epoch = 30
 base_lr = 0.001
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.04)
 scheduler = dict(

@@ -12,7 +12,7 @@ _base_ = ["_base_/semseg-demo.py"]
 save_path = "exp/dos/demo-lin"
 
 model = dict(
-    backbone_out_channels=864,  # 32 + 64 + 128 + 256 + 384
+    backbone_out_channels=416,  # 32 + 64 + 128 + 192
     backbone=dict(enc_mode=True),
     freeze_backbone=True,
 )

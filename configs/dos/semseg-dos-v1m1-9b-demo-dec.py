@@ -14,10 +14,10 @@ save_path = "exp/dos/demo-dec"
 model = dict(
     backbone_out_channels=32,
     backbone=dict(
-        dec_depths=(1, 1, 1, 1),
-        dec_channels=(32, 64, 128, 256),
-        dec_num_head=(2, 4, 8, 16),
-        dec_patch_size=(128, 128, 128, 128),
+        dec_depths=(1, 1, 1),
+        dec_channels=(32, 64, 128),
+        dec_num_head=(2, 4, 8),
+        dec_patch_size=(128, 128, 128),
         enc_mode=False,
     ),
     freeze_backbone="encoder",

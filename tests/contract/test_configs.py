@@ -367,7 +367,7 @@ def test_rows_of_the_ablation():
         v["data"]["train"]["transform"][2]["view_transform"][1].pop("scale") for v in (shared, demo)
     ]
     assert scales == [[0.95, 1.05], [0.8, 1.2]]
-    assert (shared["model"].pop("up_cast_level"), demo["model"].pop("up_cast_level")) == (3, 4)
+    assert (shared["model"].pop("up_cast_level"), demo["model"].pop("up_cast_level")) == (2, 3)
     assert demo["model"].pop("backbone_out_channels") - 32 == shared["model"].pop(
         "backbone_out_channels"
     )

@@ -351,8 +351,8 @@ def small(root, tmp_path, **more):
         "save_path": str(tmp_path), "weight": None, "batch_size": 2, "epoch": 1, "eval_epoch": 1,
         "num_worker": 1 if HOST.name != "minihost" else 0,
         **{f"data.{split}.data_root": str(root) for split in ("train", "val", "test")},
-        "model.channels": 8, "model.backbone.enc_channels": (8, 16, 16, 24, 24),
-        "model.backbone.enc_num_head": (1, 2, 2, 3, 3), "model.backbone.enc_patch_size": (32,) * 5,
+        "model.channels": 8, "model.backbone.enc_channels": (8, 16, 16, 24),
+        "model.backbone.enc_num_head": (1, 2, 2, 3), "model.backbone.enc_patch_size": (32,) * 4,
         "model.score": 0.05,
     }  # fmt: skip
     return options | more

@@ -20,9 +20,9 @@ TAGS = {
     "visible",
 }  # fmt: skip
 CHANGES = """
-model["backbone"].update(enc_channels=(8, 16, 24, 32, 40), enc_num_head=(1, 2, 3, 4, 5))
-model["backbone"].update(enc_patch_size=(32,) * 5, mlp_ratio=1)
-model.update(backbone_out_channels=120, num_prototypes=32)
+model["backbone"].update(enc_channels=(8, 16, 24, 32), enc_num_head=(1, 2, 3, 4))
+model["backbone"].update(enc_patch_size=(32,) * 4, mlp_ratio=1)
+model.update(backbone_out_channels=80, num_prototypes=32)
 model.update(head=dict(hidden_channels=16, out_channels=12))
 transform[2]["max_size"] = 600
 num_worker, batch_size, epoch, eval_epoch = 1, 2, 2, 2

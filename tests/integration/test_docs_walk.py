@@ -87,7 +87,7 @@ def test_run_and_probe(notebook, walked):
 
 def test_features(notebook, walked):
     points = len(np.load(walked / "data/mine/val/fourth/coord.npy"))
-    assert printed(notebook, "per point") == [f"per point ({points}, 864)"]
+    assert printed(notebook, "per point") == [f"per point ({points}, 416)"]
 
 
 def test_pictures(walked):

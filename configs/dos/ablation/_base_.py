@@ -10,7 +10,7 @@ this file name another pretraining config and its budget; the rows stay as they 
 
 _base_ = ["../pretrain-dos-v1m1-9-demo.py"]
 
-model = dict(backbone_out_channels=832, up_cast_level=3)  # distilled at 0.4 m
+model = dict(backbone_out_channels=384, up_cast_level=2)  # distilled at 0.4 m
 num_worker = 1
 batch_size = 2  # scenes a step
 epoch = 16  # 80 steps each
