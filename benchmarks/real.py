@@ -39,7 +39,7 @@ from comparison import CONFIGS, PROBED_AS
 from dos_plugin.commands.split import KITTI_TRAIN, write_split
 from dos_plugin.runs.training import digest, read_notes, write_notes
 from recipe import CONFIG as DEMO
-from recipe import HOOKS
+from recipe import HOOKS, model_of
 
 OFFICIAL = "08"
 PLACES = sorted((*KITTI_TRAIN, OFFICIAL))
@@ -61,42 +61,14 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
-# Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
-WIDE = dict(
-    backbone=dict(
-        stride=(2,) * 4,
-        enc_depths=(1,) * 5,
-        enc_patch_size=(128,) * 5,
-        enc_channels=(64, 128, 256, 512, 768),
-        enc_num_head=(4, 8, 16, 32, 48),
-    ),
-    backbone_out_channels=1728,
-)
-FOUR_STAGES = dict(
-    backbone=dict(
-        stride=(2,) * 3,
-        enc_depths=(1,) * 4,
-        enc_channels=(32, 64, 128, 192),
-        enc_num_head=(2, 4, 8, 12),
-        enc_patch_size=(128,) * 4,
-    ),
-    backbone_out_channels=416,
-    up_cast_level=3,
-)
 # What all rows have in place of the demo's four stages.
-STAGES = dict(
-    stride=(2,) * 4,
-    enc_depths=(1,) * 5,
-    enc_channels=(32, 64, 128, 256, 384),
-    enc_num_head=(2, 4, 8, 16, 24),
-    enc_patch_size=(128,) * 5,
-)
-CHANNELS, LEVEL = sum(STAGES["enc_channels"]), len(STAGES["stride"])
+FIVE = model_of(32, 64, 128, 256, 384)
+# Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
 VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
-    "DOS, four stages": (1, 4000, FOUR_STAGES),  # the demo's backbone
+    "DOS, four stages": (1, 4000, model_of(32, 64, 128, 192)),  # the demo's backbone
     "DOS, views of 1,500": (1, 1500, {}),
     "DOS, views of 8,000": (1 / 2, 8000, {}),
-    "DOS, 2 x as wide": (1, 4000, WIDE),
+    "DOS, 2 x as wide": (1, 4000, model_of(64, 128, 256, 512, 768)),
 }
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
@@ -230,9 +202,8 @@ class Bench:
         """The config that a probe builds Sonata's backbone from."""
         ours, data = folder / "probed_as.py", changes["data"]
         train = {key: value for key, value in data["train"].items() if key != "transform"}
-        model = dict(up_cast_level=LEVEL, backbone_out_channels=CHANNELS, backbone=STAGES)
         lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
-        ours.write_text("\n".join([*lines, f"model = {model!r}"]) + "\n")
+        ours.write_text("\n".join([*lines, f"model = {FIVE!r}"]) + "\n")
         return ours
 
     def pretrain(
@@ -273,7 +244,7 @@ class Bench:
             dec_num_head=(2, 4, 8, 16),
             dec_patch_size=(128,) * 4,
         )
-        model = dict(num_classes=len(CLASSES), backbone=STAGES | decoder)
+        model = dict(num_classes=len(CLASSES), backbone=FIVE["backbone"] | decoder)
         changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
         changes |= dict(weight=weight and str(weight), model=model)
         if weight is None:  # all at one rate: nothing is there to be kept
@@ -293,13 +264,14 @@ def in_the_demo(config: Path, max_size: int | None) -> tuple[dict[str, Any], lis
     transform, views = demo["transform"], demo["transform"][2]  # TwoViews
     views["max_size"] = max_size or views["max_size"]
     if config != CONFIGS["Sonata"]:
-        return dict(backbone_out_channels=CHANNELS, up_cast_level=LEVEL, backbone=STAGES), transform
+        return FIVE, transform
     transform = runpy.run_path(str(config))["data"]["train"]["transform"]
     # Sonata makes its voxels in the model.
     augment = [t for t in views["view_transform"] if t["type"] != "GridSample"]
     generator = next(t for t in transform if t["type"] == "MultiViewGenerator")
     generator |= dict(global_transform=augment, local_transform=augment, max_size=views["max_size"])
-    return dict(head_in_channels=CHANNELS, up_cast_level=LEVEL, backbone=STAGES), transform
+    model = {k: v for k, v in FIVE.items() if k != "backbone_out_channels"}
+    return dict(model, head_in_channels=FIVE["backbone_out_channels"]), transform
 
 
 def rows_of(bench: Bench) -> dict[str, dict]:
@@ -349,7 +321,7 @@ def rows_of(bench: Bench) -> dict[str, dict]:
         root = bench.root(stop)
         epoch = args.supervised_epochs
         table[SUPERVISED] = bench.segment(
-            SUPERVISED, None, root, val=root, epoch=epoch, eval_epoch=10, judge="best"
+            SUPERVISED, None, root, val=root, epoch=epoch, eval_epoch=epoch, judge="best"
         )
     return table
 

@@ -14,7 +14,7 @@ A run that is finished is kept, so the same command goes on. Seconds are CPU tim
 import json
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,26 @@ VIEWS, MASK = "data.train.transform.2", "data.train.transform.3"
 SCALE = f"{VIEWS}.view_transform.1.scale"
 
 
-def stages(*channels: int) -> tuple[str, ...]:
-    """A backbone of stages of these widths, heads of 16 channels, whose voxels are distilled."""
-
-    def listed(values: Iterable[int]) -> str:
-        return f"[{','.join(map(str, values))}]"
-
-    return (
-        f"model.backbone.enc_channels={listed(channels)}",
-        f"model.backbone.enc_num_head={listed(width // 16 for width in channels)}",
-        f"model.backbone.enc_depths={listed(1 for _ in channels)}",
-        f"model.backbone.enc_patch_size={listed(128 for _ in channels)}",
-        f"model.backbone.stride={listed(2 for _ in channels[1:])}",
-        f"model.up_cast_level={len(channels) - 1}",
-        f"model.backbone_out_channels={sum(channels)}",
+def model_of(*channels: int) -> dict[str, Any]:
+    """A model with stages of these widths, heads of 16 channels, whose voxels are distilled."""
+    backbone = dict(
+        stride=[2] * (len(channels) - 1),
+        enc_depths=[1] * len(channels),
+        enc_channels=list(channels),
+        enc_num_head=[width // 16 for width in channels],
+        enc_patch_size=[128] * len(channels),
     )
+    return dict(
+        backbone=backbone, backbone_out_channels=sum(channels), up_cast_level=len(channels) - 1
+    )
+
+
+def stages(*channels: int) -> tuple[str, ...]:
+    """The same as options."""
+    model = model_of(*channels)
+    backbone = model.pop("backbone")
+    values = {f"backbone.{key}": value for key, value in backbone.items()} | model
+    return tuple(f"model.{key}={value}".replace(" ", "") for key, value in values.items())
 
 
 # The recipe before the search, from which each row changes one thing.
