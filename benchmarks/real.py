@@ -10,8 +10,8 @@ is scored the number 08, so that the host's own splits hold for it.
     python benchmarks/real.py --data ~/.cache/dos-plugin/real --host pointcept
     python benchmarks/real.py --rows DOS "mask tokens, clustering" --held-out 08 02,05,07 00,04,10
 
-All rows of frozen features have the demo's recipe (views, batch, voxels that are distilled) with
-a fifth stage, and what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has
+All rows of frozen features have the demo's recipe (backbone, views, batch, voxels that are
+distilled) and what a config of `configs/dos/ablation` or `sonata.py` changes of it. A probe has
 four scans of each place, on either side. Sonata runs on Pointcept alone; its second row has DOS's
 CPU time. mIoU is that over those of the 19 classes which the held-out place has. Training with
 labels has crops of whole scans; the supervised row is the best epoch on another of the training
@@ -61,14 +61,14 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
-# What all rows have in place of the demo's four stages.
-FIVE = model_of(32, 64, 128, 256, 384)
+# The demo's backbone and level: the ablation's configs and Sonata's distil coarser voxels.
+MODEL = model_of(32, 64, 128, 192)
 # Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
 VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
-    "DOS, four stages": (1, 4000, model_of(32, 64, 128, 192)),  # the demo's backbone
+    "DOS, five stages": (1, 4000, model_of(32, 64, 128, 256, 384)),
     "DOS, views of 1,500": (1, 1500, {}),
     "DOS, views of 8,000": (1 / 2, 8000, {}),
-    "DOS, 2 x as wide": (1, 4000, model_of(64, 128, 256, 512, 768)),
+    "DOS, 2 x as wide": (1, 4000, model_of(64, 128, 256, 384)),
 }
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
@@ -203,7 +203,7 @@ class Bench:
         ours, data = folder / "probed_as.py", changes["data"]
         train = {key: value for key, value in data["train"].items() if key != "transform"}
         lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
-        ours.write_text("\n".join([*lines, f"model = {FIVE!r}"]) + "\n")
+        ours.write_text("\n".join([*lines, f"model = {MODEL!r}"]) + "\n")
         return ours
 
     def pretrain(
@@ -224,7 +224,7 @@ class Bench:
         if (root / "dataset").is_dir():
             train |= dict(type="SemanticKITTIDataset", split="train")
         changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=BATCH_SIZE, hooks=HOOKS)
-        changes |= dict(data=dict(train=train, names=CLASSES), model=changed | dict(model or {}))
+        changes |= dict(data=dict(train=train, names=CLASSES), model={**changed, **(model or {})})
         judge = "student random raw" if row == "DOS" else "student random" if model else "student"
         found = self.run(row, config, changes, judge)
         return found | dict(steps=epoch * scans // BATCH_SIZE)
@@ -238,13 +238,7 @@ class Bench:
         transform.insert(after, dict(type="SphereCrop", point_max=self.args.crop, mode="random"))
         data = dict(num_classes=len(CLASSES), names=CLASSES, val=val, test=val)
         data["train"] = dict(kitti, transform=transform)
-        decoder = dict(
-            dec_depths=(1,) * 4,
-            dec_channels=(32, 64, 128, 256),
-            dec_num_head=(2, 4, 8, 16),
-            dec_patch_size=(128,) * 4,
-        )
-        model = dict(num_classes=len(CLASSES), backbone=FIVE["backbone"] | decoder)
+        model = dict(num_classes=len(CLASSES))
         changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
         changes |= dict(weight=weight and str(weight), model=model)
         if weight is None:  # all at one rate: nothing is there to be kept
@@ -264,14 +258,14 @@ def in_the_demo(config: Path, max_size: int | None) -> tuple[dict[str, Any], lis
     transform, views = demo["transform"], demo["transform"][2]  # TwoViews
     views["max_size"] = max_size or views["max_size"]
     if config != CONFIGS["Sonata"]:
-        return FIVE, transform
+        return MODEL, transform
     transform = runpy.run_path(str(config))["data"]["train"]["transform"]
     # Sonata makes its voxels in the model.
     augment = [t for t in views["view_transform"] if t["type"] != "GridSample"]
     generator = next(t for t in transform if t["type"] == "MultiViewGenerator")
     generator |= dict(global_transform=augment, local_transform=augment, max_size=views["max_size"])
-    model = {k: v for k, v in FIVE.items() if k != "backbone_out_channels"}
-    return dict(model, head_in_channels=FIVE["backbone_out_channels"]), transform
+    model = {k: v for k, v in MODEL.items() if k != "backbone_out_channels"}
+    return dict(model, head_in_channels=MODEL["backbone_out_channels"]), transform
 
 
 def rows_of(bench: Bench) -> dict[str, dict]:
@@ -414,12 +408,12 @@ def main() -> None:
     )
     add("--seeds", type=int, nargs="+", default=[0])
     add("--steps", type=int, default=300, help="of a pretraining; default %(default)s")
-    add("--label-steps", type=int, default=150, help="of a fine-tuning; default %(default)s")
-    add("--supervised-epochs", type=int, default=20, help="default %(default)s")
+    add("--label-steps", type=int, default=200, help="of a fine-tuning; default %(default)s")
+    add("--supervised-epochs", type=int, default=40, help="default %(default)s")
     add(
         "--crop",
         type=int,
-        default=10000,
+        default=4000,
         help="points to train on with labels; default %(default)s",
     )
     add("--jobs", type=int, default=1, help="groups and seeds at a time")
