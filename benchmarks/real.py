@@ -61,15 +61,9 @@ PRETRAININGS = {
     "alpha 2": ABLATION / "zipf-alpha-2p0.py",
     "alpha 3": ABLATION / "zipf-alpha-3p0.py",
 }
-# The demo's backbone and level: the ablation's configs and Sonata's distil coarser voxels.
-MODEL = model_of(32, 64, 128, 192)
-# Rows of DOS with something changed: factor of the steps, size of the views, the model's options.
-VARIANTS: dict[str, tuple[float, int, dict[str, Any]]] = {
-    "DOS, five stages": (1, 4000, model_of(32, 64, 128, 256, 384)),
-    "DOS, views of 1,500": (1, 1500, {}),
-    "DOS, views of 8,000": (1 / 2, 8000, {}),
-    "DOS, 2 x as wide": (1, 4000, model_of(64, 128, 256, 384)),
-}
+CHANNELS = (32, 64, 128, 192)  # of the demo's stages
+# Rows of DOS with other views: factor of the steps, points of a view.
+VIEWS = {"DOS, views of 1,500": (1, 1500), "DOS, views of 8,000": (1 / 2, 8000)}
 # Rows of the learning curve: factor of the steps; number of unlabelled scans at equal steps.
 STEPS = {"1/8 of the steps": 1 / 8, "1/2 of the steps": 1 / 2, "2 x the steps": 2}
 SCANS = {"10 scans": 10, "all scans of three data sets": None}
@@ -77,7 +71,7 @@ SCANS = {"10 scans": 10, "all scans of three data sets": None}
 FEW = {"1 % of the labels": 0.01, "10 % of the labels": 0.1, "100 % of the labels": 1.0}
 STARTS = ("DOS", "random weights")
 SUPERVISED = "supervised"
-ROWS = (*PRETRAININGS, *VARIANTS, *STEPS, *SCANS, *FEW, SUPERVISED)
+ROWS = (*PRETRAININGS, *VIEWS, *STEPS, *SCANS, *FEW, SUPERVISED)
 CLASSES = (
     "car, bicycle, motorcycle, truck, other-vehicle, person, bicyclist, motorcyclist, road, "
     "parking, sidewalk, other-ground, building, fence, vegetation, trunk, terrain, pole, "
@@ -103,6 +97,11 @@ class Bench:
     def scans(self) -> int:
         """To train on."""
         return SCANS_A_PLACE * (len(PLACES) - len(self.group))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Options of all rows: the ablation's configs and Sonata's distil coarser voxels."""
+        return model_of(*self.args.channels)
 
     def root(self, val: str) -> Path:
         """A data root of links: sequence 08 is ``val``; the group and ``val`` are in no other."""
@@ -133,8 +132,9 @@ class Bench:
     def folder(self, name: str) -> Path:
         """Of a run."""
         plain = "".join(c if c.isalnum() else "-" for c in name)
-        group = "-".join(self.group)
-        return self.args.out / self.args.host / f"without-{group}" / plain / f"seed-{self.seed}"
+        width, group = "-".join(map(str, self.args.channels)), "-".join(self.group)
+        out = self.args.out / self.args.host / width / f"without-{group}"
+        return out / plain / f"seed-{self.seed}"
 
     def run(self, name: str, config: Path, changes: Mapping[str, Any], judge: str) -> dict:
         """Train, and judge on each place of the group, unless that has happened.
@@ -203,7 +203,7 @@ class Bench:
         ours, data = folder / "probed_as.py", changes["data"]
         train = {key: value for key, value in data["train"].items() if key != "transform"}
         lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
-        ours.write_text("\n".join([*lines, f"model = {MODEL!r}"]) + "\n")
+        ours.write_text("\n".join([*lines, f"model = {self.model!r}"]) + "\n")
         return ours
 
     def pretrain(
@@ -214,18 +214,17 @@ class Bench:
         scans: int | None = None,
         config: Path = DEMO,
         max_size: int | None = None,
-        model: Mapping[str, Any] | None = None,
     ) -> dict:
         """Pretrain by the demo's recipe on the scans of a data root, and probe."""
         root, scans = root or self.root(self.group[0]), scans or self.scans
         epoch = max(1, round(steps * BATCH_SIZE / scans))
-        changed, transform = in_the_demo(config, max_size)
+        model, transform = in_the_demo(config, max_size, self.model)
         train: dict[str, Any] = dict(data_root=str(root), transform=transform)
         if (root / "dataset").is_dir():
             train |= dict(type="SemanticKITTIDataset", split="train")
         changes = dict(epoch=epoch, eval_epoch=epoch, batch_size=BATCH_SIZE, hooks=HOOKS)
-        changes |= dict(data=dict(train=train, names=CLASSES), model={**changed, **(model or {})})
-        judge = "student random raw" if row == "DOS" else "student random" if model else "student"
+        changes |= dict(data=dict(train=train, names=CLASSES), model=model)
+        judge = "student random raw" if row == "DOS" else "student"
         found = self.run(row, config, changes, judge)
         return found | dict(steps=epoch * scans // BATCH_SIZE)
 
@@ -238,7 +237,14 @@ class Bench:
         transform.insert(after, dict(type="SphereCrop", point_max=self.args.crop, mode="random"))
         data = dict(num_classes=len(CLASSES), names=CLASSES, val=val, test=val)
         data["train"] = dict(kitti, transform=transform)
-        model = dict(num_classes=len(CLASSES))
+        widths = self.args.channels[:-1]
+        decoder = dict(
+            dec_depths=[1] * len(widths),
+            dec_channels=widths,
+            dec_num_head=[width // 16 for width in widths],
+            dec_patch_size=[128] * len(widths),
+        )
+        model = dict(num_classes=len(CLASSES), backbone=self.model["backbone"] | decoder)
         changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
         changes |= dict(weight=weight and str(weight), model=model)
         if weight is None:  # all at one rate: nothing is there to be kept
@@ -247,25 +253,28 @@ class Bench:
         return self.run(row, CONFIGS["supervised"], changes | more, judge)
 
 
-def in_the_demo(config: Path, max_size: int | None) -> tuple[dict[str, Any], list[dict]]:
+def in_the_demo(
+    config: Path, max_size: int | None, model: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict]]:
     """What gives a config the demo's recipe: options of the model, and the transforms.
 
     Args:
         config: the demo's, one of the ablation's, or Sonata's.
         max_size: of the views, points; None for the demo's.
+        model: options of all rows.
     """
     demo = runpy.run_path(str(DEMO))
     transform, views = demo["transform"], demo["transform"][2]  # TwoViews
     views["max_size"] = max_size or views["max_size"]
     if config != CONFIGS["Sonata"]:
-        return MODEL, transform
+        return model, transform
     transform = runpy.run_path(str(config))["data"]["train"]["transform"]
     # Sonata makes its voxels in the model.
     augment = [t for t in views["view_transform"] if t["type"] != "GridSample"]
     generator = next(t for t in transform if t["type"] == "MultiViewGenerator")
     generator |= dict(global_transform=augment, local_transform=augment, max_size=views["max_size"])
-    model = {k: v for k, v in MODEL.items() if k != "backbone_out_channels"}
-    return dict(model, head_in_channels=MODEL["backbone_out_channels"]), transform
+    out_channels = model.pop("backbone_out_channels")
+    return dict(model, head_in_channels=out_channels), transform
 
 
 def rows_of(bench: Bench) -> dict[str, dict]:
@@ -286,12 +295,9 @@ def rows_of(bench: Bench) -> dict[str, dict]:
             an_epoch = equal["seconds"] / equal["steps"] * bench.scans / BATCH_SIZE
             steps = math.ceil(dos["seconds"] / an_epoch) * bench.scans / BATCH_SIZE
         table[row] = bench.pretrain(row, steps, config=config)
-    for row, (factor, size, model) in VARIANTS.items():
+    for row, (factor, size) in VIEWS.items():
         if row in wanted:
-            found = bench.pretrain(row, args.steps * factor, max_size=size, model=model)
-            if model:
-                table[f"random weights{row.removeprefix('DOS')}"] = dict(student=found["random"])
-            table[row] = found
+            table[row] = bench.pretrain(row, args.steps * factor, max_size=size)
     for row, factor in STEPS.items():
         if row in wanted:
             table[row] = bench.pretrain(row, args.steps * factor)
@@ -407,6 +413,13 @@ def main() -> None:
         help="places with commas: held out together; one after another otherwise; default 08",
     )
     add("--seeds", type=int, nargs="+", default=[0])
+    add(
+        "--channels",
+        type=int,
+        nargs="+",
+        default=CHANNELS,
+        help="of the backbone's stages; default %(default)s",
+    )
     add("--steps", type=int, default=300, help="of a pretraining; default %(default)s")
     add("--label-steps", type=int, default=200, help="of a fine-tuning; default %(default)s")
     add("--supervised-epochs", type=int, default=40, help="default %(default)s")

@@ -98,6 +98,17 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "level 3, scale, mask 0.5": (*FINE, STRETCH, f"{MASK}.mask_ratio=0.5"),
     "level 3, scale, 1.5 x as wide": (*stages(48, 96, 192, 256), STRETCH),
     "level 3, scale, 2 x as wide": (*stages(64, 128, 256, 384), STRETCH),
+    "level 3, scale, two blocks in the coarse stages": (
+        *FINE,
+        STRETCH,
+        "model.backbone.enc_depths=[1,1,2,2]",
+    ),
+    "level 3, scale, two blocks in all stages": (
+        *FINE,
+        STRETCH,
+        "model.backbone.enc_depths=[2,2,2,2]",
+    ),
+    "level 3, scale, blocks of 0.5 m": (*FINE, STRETCH, f"{MASK}.block_size=0.5"),
     "fifth stage": FIFTH,
     "fifth stage, 2 scenes": (*FIFTH, "batch_size=2"),
     "fifth stage, 8 scenes": (*FIFTH, "batch_size=8"),

@@ -196,7 +196,7 @@ def test_rows_of_real_scans_have_the_demos_recipe(size):
     demo = runpy.run_path(str(real.DEMO))
     augmented = demo["transform"][2]["view_transform"]
     for row, config in real.PRETRAININGS.items():
-        model, transform = real.in_the_demo(config, size)
+        model, transform = real.in_the_demo(config, size, real.model_of(*real.CHANNELS))
         views = next(t for t in transform if "max_size" in t)
         assert views["max_size"] == (size or 4000)
         if row.startswith("Sonata"):
