@@ -11,16 +11,13 @@ Voxels are scored.
 
 import argparse
 import json
-import statistics
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 import dos_plugin.register  # noqa: F401
 from dos_plugin.host import active_host
-from dos_plugin.probing.compare import KEPT_TRAIN, KEPT_VAL, feature_function, gather
+from dos_plugin.probing.compare import KEPT_TRAIN, KEPT_VAL, average, feature_function, gather
 from dos_plugin.probing.probe import Scores, confusion_matrix, linear_probe, scores
 from dos_plugin.probing.scans import Scan, ScanSource, class_names, count_classes
 from dos_plugin.runs.run import Run, open_run
@@ -57,15 +54,6 @@ def by_probe(
     return [[linear_probe(learned, place, classes, s) for s in range(SEEDS)] for place in places]
 
 
-def entry(found: list[Scores], names: list[str]) -> dict[str, Any]:
-    """Means over the probes of a place, percent: ``miou``, ``iou`` by class, None where absent."""
-    iou = np.mean([one.iou for one in found], axis=0).tolist()
-    return dict(
-        miou=statistics.mean(one.miou for one in found),
-        iou={name: None if value != value else value for name, value in zip(names, iou)},
-    )
-
-
 def main() -> None:
     """Score and write: source -> a list with an entry for each place."""
     parser = argparse.ArgumentParser(
@@ -86,14 +74,13 @@ def main() -> None:
         train = list(ScanSource(run, args.places[0], "train", args.train_scans))
     names = class_names(run, args.places[0])
     classes = count_classes([*train, *(scan for scans in val for scan in scans)], names)
-    names += [f"class {k}" for k in range(len(names), classes)]
     result = {}
     for source in args.sources:
         if source == OWN_HEAD:
             found = by_own_head(run, val, classes)
         else:
             found = by_probe(run, source, train, val, classes)
-        result[source] = [entry(place, names) for place in found]
+        result[source] = [average(place, names) for place in found]
         print(source, " ".join(f"{place['miou']:.1f}" for place in result[source]))
     args.json.write_text(json.dumps(result) + "\n")
 

@@ -108,10 +108,11 @@ def probe_features(
         gather(features, progress(train, f"{what}, train"), KEPT_TRAIN),
         gather(features, progress(val, f"{what}, val"), KEPT_VAL),
     )
-    entry = _over_seeds(linear_probe, *data, num_classes, settings, names)
+    seeds = settings.seeds
+    entry = average([linear_probe(*data, num_classes, s, settings) for s in seeds], names)
     entry["channels"] = data[0].feat.shape[1]
     if knn:
-        entry["knn"] = _over_seeds(knn_probe, *data, num_classes, settings, names)
+        entry["knn"] = average([knn_probe(*data, num_classes, s, settings) for s in seeds], names)
     return entry
 
 
@@ -173,21 +174,22 @@ def raw_inputs(source: ScanSource) -> list[str]:
     return [*source.keys, "x", "y", "z"]
 
 
-def _over_seeds(
-    probe: Callable[..., Scores],
-    train: LabelledFeatures,
-    val: LabelledFeatures,
-    num_classes: int,
-    settings: ProbeSettings,
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """Mean and standard deviation (of the sample) of a probe over its seeds."""
-    scores = [probe(train, val, num_classes, seed, settings) for seed in settings.seeds]
+def average(scores: Sequence[Scores], names: Sequence[str] = ()) -> dict[str, Any]:
+    """Mean and standard deviation (of the sample) of a probe's scores over its seeds.
+
+    Args:
+        scores: one a seed.
+        names: class names; classes without a name are called by their number.
+
+    Returns:
+        ``miou``, ``miou_std``, ``miou_seeds``, ``accuracy``, percent, and ``iou``: class name to
+        percent, None if absent from the labels.
+    """
     miou = np.array([score.miou for score in scores])
     # A class is in the labels of all seeds or of none, but for kNN, which scores a sample.
     iou = np.stack([score.iou for score in scores])
     present = ~np.isnan(iou).all(axis=0)
-    labels = [names[k] if k < len(names) else f"class {k}" for k in range(num_classes)]
+    labels = [names[k] if k < len(names) else f"class {k}" for k in range(iou.shape[1])]
     return {
         "miou": float(miou.mean()),
         "miou_std": float(miou.std(ddof=1)) if len(miou) > 1 else 0.0,
