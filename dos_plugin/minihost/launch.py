@@ -60,8 +60,19 @@ def _told(error: BaseException) -> str:
     return one_line(error) + (f"; because of {one_line(cause)}" if cause else "")
 
 
+def _share_cores(ranks: int) -> None:
+    """This rank's part of the threads, unless OMP_NUM_THREADS says how many.
+
+    With more threads than cores they spin at each other's barriers, which takes several times as
+    long, most of all where something else runs, too.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
+
+
 def _worker(rank: int, world_size: int, port: int, run: Run, cfg: Config, text: str) -> None:
     store = dist.TCPStore(LOOPBACK, port, is_master=False)
+    _share_cores(world_size)
     try:
         imports = cfg.get("custom_imports")
         if imports:  # a spawned process has not read the config file

@@ -237,6 +237,20 @@ def test_all_is_well(forks, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("ranks", "told", "left"), [(2, None, 2), (8, None, 1), (2, "4", 4)])
+def test_ranks_share_the_cores(monkeypatch, ranks, told, left):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        launching._share_cores(ranks)
+        assert torch.get_num_threads() == left
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process of its parent's end"
 )
