@@ -165,7 +165,7 @@ class Bench:
             write_notes(result, found)
         if found.get("judged") == judge:
             return found
-        found |= self.judge(folder, config, changes, judge) | dict(judged=judge)
+        found |= self.judge(folder, config, judge) | dict(judged=judge)
         write_notes(result, found)
         told = []
         for source, scores in found.items():
@@ -177,9 +177,7 @@ class Bench:
         )
         return found
 
-    def judge(
-        self, folder: Path, config: Path, changes: Mapping[str, Any], judge: str
-    ) -> dict[str, dict]:
+    def judge(self, folder: Path, config: Path, judge: str) -> dict[str, dict]:
         """Source -> place -> ``miou`` and ``iou``."""
         scored = folder / "scores.json"
         words = [str(common.ROOT / "benchmarks/by_place.py")]
@@ -188,8 +186,7 @@ class Bench:
         else:
             words += [str(folder / "model/model_last.pth"), "--sources", *judge.split()]
             words += ["--train-scans", str(PROBED * self.scans // SCANS_A_PLACE)]
-            if config == CONFIGS["Sonata"]:
-                words += ["--config", str(self.probed_as(folder, changes))]
+            words += ["--config", str(self.probed_as(folder, config))]
         words += ["--val-scans", str(PROBED), "--json", str(scored), "--"]
         words += [str(self.root(place)) for place in self.group]
         common.run_on_host(self.args.host, words, folder / "judge.out")
@@ -198,12 +195,12 @@ class Bench:
             for source, scores in json.loads(scored.read_text()).items()
         }
 
-    def probed_as(self, folder: Path, changes: Mapping[str, Any]) -> Path:
-        """The config that a probe builds Sonata's backbone from."""
-        ours, data = folder / "probed_as.py", changes["data"]
-        train = {key: value for key, value in data["train"].items() if key != "transform"}
-        lines = [f"_base_ = [{str(PROBED_AS['Sonata'])!r}]", f"data = {dict(data, train=train)!r}"]
-        ours.write_text("\n".join([*lines, f"model = {self.model!r}"]) + "\n")
+    def probed_as(self, folder: Path, config: Path) -> Path:
+        """The config that a probe builds a backbone from, and reads SemanticKITTI's scans by."""
+        base = PROBED_AS["Sonata"] if config == CONFIGS["Sonata"] else folder / "config.py"
+        data = dict(train=dict(type="SemanticKITTIDataset", split="train"), names=CLASSES)
+        ours = folder / "probed_as.py"
+        ours.write_text(f"_base_ = [{str(base)!r}]\ndata = {data!r}\nmodel = {self.model!r}\n")
         return ours
 
     def pretrain(

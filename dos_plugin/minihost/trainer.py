@@ -76,7 +76,9 @@ class Trainer:
         self.data_iterator: Iterator = iter(())
         self._gradient_accumulation_counter = 0
         self.logger.info(f"Save path: {cfg.save_path}, device: {self.device}")
-        self.logger.info(f"Config:\n{cfg.pretty_text}", extra=log.FILE_ONLY)
+        if get_rank() == 0:  # pretty_text takes seconds
+            text = config_text or cfg.pretty_text
+            self.logger.info(f"Config:\n{text}", extra=log.FILE_ONLY)
         self.model = self.build_model()
         self.train_loader = self.build_train_loader()
         self.val_loader = self.build_val_loader()

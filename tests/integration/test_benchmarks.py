@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from dos_plugin.cpu.checkout import find_pointcept
 from dos_plugin.probing.compare import probe_run
@@ -205,6 +207,16 @@ def test_rows_of_real_scans_have_the_demos_recipe(size):
         else:
             assert views["view_transform"] == augmented
             assert model["backbone_out_channels"] == sum(model["backbone"]["enc_channels"])
+
+
+@pytest.mark.parametrize("row", ["DOS", "Sonata, equal steps"])
+def test_weights_of_any_scans_are_probed_on_semantic_kitti(tmp_path, row):
+    shutil.copy(real.DEMO, tmp_path / "config.py")  # a run on files of `dos-plugin ingest`
+    bench = real.Bench(argparse.Namespace(channels=(32, 64)), ("08",), seed=0)
+    config = Config.fromfile(bench.probed_as(tmp_path, real.PRETRAININGS[row]))
+    assert (config.data.train.type, config.data.train.split) == ("SemanticKITTIDataset", "train")
+    assert config.model.backbone.enc_channels == [32, 64]
+    assert tuple(config.data.names) == tuple(real.CLASSES)
 
 
 def test_places_are_scored_as_the_probe_does(tmp_path, monkeypatch):
