@@ -306,7 +306,8 @@ def rows_of(bench: Bench) -> dict[str, dict]:
     for row, share in FEW.items():
         if row not in wanted:
             continue
-        epoch = max(1, round(args.label_steps * BATCH_SIZE / (share * bench.scans)))
+        scans = max(1, round(share * bench.scans))
+        epoch = max(1, round(args.label_steps * BATCH_SIZE / scans))
         for start in STARTS:
             name = f"{row}, {start}"
             start_weight = weight if start == "DOS" else None
