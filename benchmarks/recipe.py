@@ -210,7 +210,7 @@ def main() -> None:
     add = options.add_argument
     rows = [*FACTORS, NOW]
     add("--rows", nargs="+", choices=rows, default=rows, metavar="ROW", help="; ".join(rows))
-    add("--epoch", type=int, default=8, help="of 40 steps; the demo has 30; default %(default)s")
+    add("--epoch", type=int, default=8, help="of 40 steps; the demo has 34; default %(default)s")
     add("--seeds", type=int, nargs="+", default=[0])
     add("--data", type=Path, default=Path("data/dos-demo"), help="streets; default %(default)s")
     add("--real", type=Path, help="also on real scans: the folder that has semantic_kitti")

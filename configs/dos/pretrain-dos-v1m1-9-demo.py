@@ -82,8 +82,8 @@ model = dict(
 )
 
 # scheduler settings
-epoch = 30
-eval_epoch = 30
+epoch = 34
+eval_epoch = 34
 base_lr = 0.001
 optimizer = dict(type="AdamW", lr=base_lr, weight_decay=0.04)
 scheduler = dict(
