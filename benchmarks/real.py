@@ -381,6 +381,8 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
                     values = np.array(cell.split(), float)
                     axes.plot(values, np.full(len(values), height), "k.", markersize=4)
         axes.set_yticks(range(len(lines)), [line["row"] for line in reversed(lines)])
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", visible=False)
         axes.set_xlabel("mIoU of held-out places, percent")
         figure.savefig(path, dpi=150)
         plt.close(figure)
