@@ -72,6 +72,10 @@ def _share_cores(ranks: int) -> None:
 
 def _worker(rank: int, world_size: int, port: int, run: Run, cfg: Config, text: str) -> None:
     store = dist.TCPStore(LOOPBACK, port, is_master=False)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A job that a script put in the background ignores SIGINT, by which torch has a rank end
+        # with its parent.
+        mp._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]
     _share_cores(world_size)
     try:
         imports = cfg.get("custom_imports")

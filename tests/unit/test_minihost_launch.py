@@ -254,14 +254,20 @@ def test_ranks_share_the_cores(monkeypatch, ranks, told, left):
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process of its parent's end"
 )
-def test_ranks_do_not_outlive_their_parent(tmp_path):
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN], ids=["", "background"])
+def test_ranks_do_not_outlive_their_parent(tmp_path, handler):
     root = Path(__file__).parents[2]
     program = (
         "from tests.unit.test_minihost_launch import Config, launch, start_ranks_by, waiting\n"
         f"start_ranks_by('fork')\nlaunch(Config(dict(folder={str(tmp_path)!r})), 2, waiting)\n"
     )
     env = dict(os.environ, PYTHONPATH=str(root))
-    parent = subprocess.Popen([sys.executable, "-c", program], env=env, start_new_session=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=env,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
+    )
     end = time.monotonic() + SECONDS
     try:
         while len(list(tmp_path.iterdir())) < 2:
