@@ -241,7 +241,8 @@ class Bench:
             dec_num_head=[width // 16 for width in widths],
             dec_patch_size=[128] * len(widths),
         )
-        model = dict(num_classes=len(CLASSES), backbone=self.model["backbone"] | decoder)
+        model = dict(num_classes=len(CLASSES), backbone_out_channels=widths[0])
+        model["backbone"] = self.model["backbone"] | decoder
         changes: dict[str, Any] = dict(data=data, batch_size=BATCH_SIZE)
         changes |= dict(weight=weight and str(weight), model=model)
         if weight is None:  # all at one rate: nothing is there to be kept
