@@ -201,6 +201,8 @@ def test_rows_of_real_scans_have_the_demos_recipe(size):
         model, transform = real.in_the_demo(config, size, real.model_of(*real.CHANNELS))
         views = next(t for t in transform if "max_size" in t)
         assert views["max_size"] == (size or 4000)
+        assert model["backbone"]["enc_channels"] == [*demo["model"]["backbone"]["enc_channels"]]
+        assert model["up_cast_level"] == demo["model"]["up_cast_level"]
         if row.startswith("Sonata"):
             assert views["local_transform"] == [t for t in augmented if t["type"] != "GridSample"]
             assert model["head_in_channels"] == sum(model["backbone"]["enc_channels"])
